@@ -1,0 +1,100 @@
+"""Settings as frozen values, one per stage; made by `flows.settings` from journey.toml."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+@dataclass(frozen=True)
+class SessionRules:
+    """Session gap, longest session and allowed lateness, microseconds."""
+
+    gap: int = 30 * MINUTE
+    max_session: int = 24 * HOUR
+    allowed_lateness: int = MINUTE
+    max_path_steps: int = 50
+
+
+@dataclass(frozen=True)
+class InputRules:
+    """How records become events: `fields` maps a canonical column to source paths, the first present wins."""
+
+    format: str = "segment"
+    fields: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    time_unit: str = "auto"
+    channel: str = "unknown"
+    event_name: str = ""
+    max_record_bytes: int = 1 << 20
+    max_future: int = HOUR
+    lanes: str = "auto"
+
+
+@dataclass(frozen=True)
+class StepRule:
+    """Events for which the SQL condition holds get the step `name`; the first rule wins."""
+
+    name: str
+    where: str
+
+
+@dataclass(frozen=True)
+class FunnelRules:
+    """Steps to be reached in order within the window (microseconds, inclusive), per person or per session."""
+
+    name: str
+    steps: tuple[str, ...]
+    within: int = 7 * DAY
+    scope: str = "person"
+
+
+@dataclass(frozen=True)
+class DeadLetterLimit:
+    """The job stops past `share` of the records once `count` of them are dead."""
+
+    count: int = 1_000
+    share: float = 0.5
+
+
+@dataclass(frozen=True)
+class JobRules:
+    """How the job runs; of these only `key_groups` and `writers` are fixed when a warehouse is made."""
+
+    key_groups: int = 8
+    writers: int = 1
+    snapshot: int = 10 * SECOND
+    block_bytes: int = 8 << 20
+    release_rows: int = 50_000
+    compact_after: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a job."""
+
+    sessions: SessionRules = SessionRules()
+    input: InputRules = InputRules()
+    steps: tuple[StepRule, ...] = ()
+    stages: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    funnels: tuple[FunnelRules, ...] = ()
+    dead_letters: DeadLetterLimit = DeadLetterLimit()
+    job: JobRules = JobRules()
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return a digest per part whose change would change the tables."""
+        return {
+            "sessions": _digest(asdict(self.sessions)),
+            "input": _digest({k: v for k, v in asdict(self.input).items() if k != "lanes"}),
+            "steps": _digest([asdict(rule) for rule in self.steps]),
+            "funnels": _digest(sorted((asdict(rule) for rule in self.funnels), key=lambda rule: str(rule["name"]))),
+        }
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

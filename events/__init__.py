@@ -1,0 +1,1 @@
+"""Raw records to canonical events: schema, decoding, canonical columns, rejects."""

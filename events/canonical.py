@@ -1,0 +1,164 @@
+"""Text columns to canonical events and dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from config import InputRules
+from events.hashing import hash_strings, to_hex
+from events.raw import RawBlock, read_raw
+from events.rejects import explain_unreadable
+from events.schema import DEAD_LETTERS, UTC
+from events.times import EARLIEST_US, LATEST_US, parse_times
+
+TEXT_COLUMNS = ("device_id", "user_id", "channel", "event_type", "event_name", "page", "referrer", "campaign", "properties")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One block, decoded.
+
+    `events`: canonical columns (always-null ones left out) and `person_hash` (UInt64), in partition order;
+    `lines`: each event's line in the block; `dead`: the dead_letters columns; received = events + dead.
+    """
+
+    block: RawBlock
+    events: pl.DataFrame
+    lines: pl.Series
+    dead: pl.DataFrame
+    received: int
+
+
+def canonicalise(
+    text: pl.DataFrame, lines: Sequence[int] | None, block: RawBlock, rules: InputRules, step: pl.Expr, now_us: int
+) -> Decoded:
+    """Make canonical events of one block's text columns.
+
+    Row relation: every row of `text` is one row of `events` or one of `dead`; both keep the order.
+    Times are UTC microseconds; `now_us` bounds the future where a record has no received_at.
+    """
+    numbers = pl.int_range(text.height, eager=True, dtype=pl.Int64) if lines is None else pl.Series(lines, dtype=pl.Int64)
+    time = parse_times(text["event_time"], rules.time_unit)
+    received = _parse_optional(text["received_at"], rules.time_unit)
+    user, device = _blank_to_null(text["user_id"]), _blank_to_null(text["device_id"])
+    name = _blank_to_null(text["event_name"])
+    person = user if device.null_count() == device.len() else pl.select(pl.coalesce(user, device)).to_series()
+    work = text.with_columns(
+        time.alias("time"),
+        received.alias("received"),
+        person.alias("person_id"),
+        user.alias("user_id"),
+        device.alias("device_id"),
+        name.alias("event_name"),
+        numbers.alias("line"),
+    )
+    good = _is_good(work, rules, now_us)
+    if good.all():
+        dead = pl.DataFrame(schema=DEAD_LETTERS)
+    else:
+        dead = _bury(work.filter(~good), block, rules, now_us)
+        work = work.filter(good)
+    return Decoded(block, _finish(work, block, step), work["line"], dead, text.height)
+
+
+def _parse_optional(text: pl.Series, unit: str) -> pl.Series:
+    if text.null_count() == text.len():
+        return pl.Series([None], dtype=pl.Int64).new_from_index(0, text.len()) if text.len() else text.cast(pl.Int64)
+    return parse_times(text, unit)
+
+
+def _blank_to_null(text: pl.Series) -> pl.Series:
+    blank = text == ""
+    return text.set(blank, None) if blank.any() else text
+
+
+def _latest(rules: InputRules, now_us: int) -> pl.Expr:
+    return pl.col("received").fill_null(now_us) + rules.max_future
+
+
+def _is_good(work: pl.DataFrame, rules: InputRules, now_us: int) -> pl.Series:
+    time, person = pl.col("time"), pl.col("person_id")
+    in_range = (time >= EARLIEST_US) & (time < LATEST_US) & (time <= _latest(rules, now_us))
+    nested = person.str.starts_with("{") | person.str.starts_with("[")
+    good = in_range & ~nested & pl.col("event_name").is_not_null()
+    return work.select(good.fill_null(False)).to_series()
+
+
+def _bury(bad: pl.DataFrame, block: RawBlock, rules: InputRules, now_us: int) -> pl.DataFrame:
+    raws = read_raw(block, bad["line"].to_list())
+    time, person = pl.col("time"), pl.col("person_id")
+    reason = (
+        pl.when(pl.col("event_time").is_null())
+        .then(pl.lit("no_time"))
+        .when(time.is_null())
+        .then(pl.lit("bad_time"))
+        .when((time < EARLIEST_US) | (time >= LATEST_US))
+        .then(pl.lit("time_out_of_range"))
+        .when(time > _latest(rules, now_us))
+        .then(pl.lit("future"))
+        .when(person.is_null())
+        .then(pl.lit("no_person"))
+        .when(person.str.starts_with("{") | person.str.starts_with("["))
+        .then(pl.lit("bad_person"))
+        .otherwise(pl.lit("no_name"))
+    )
+    shown = pl.when(reason.is_in(["bad_time", "time_out_of_range", "future"])).then(pl.col("event_time").str.slice(0, 80))
+    rows = bad.select(reason.alias("reason"), shown.fill_null("").alias("detail")).rows()
+    if block.kind == "ndjson":
+        rows = [explain_unreadable(raw) if why == "no_time" else (why, note) for (why, note), raw in zip(rows, raws, strict=True)]
+    return make_dead_letters(block, rows, bad["line"].to_list(), raws)
+
+
+def make_dead_letters(
+    block: RawBlock, reasons: Sequence[tuple[str, str]], lines: Sequence[int], raws: Sequence[bytes]
+) -> pl.DataFrame:
+    """Build dead_letters rows for records of one block; one row each, same order."""
+    return pl.DataFrame(
+        {
+            "reason": [reason for reason, _ in reasons],
+            "detail": [detail for _, detail in reasons],
+            "source": [block.source] * len(lines),
+            "source_partition": [block.partition] * len(lines),
+            "source_position": [block.first_position + line for line in lines],
+            "raw": list(raws),
+        },
+        schema=DEAD_LETTERS,
+    )
+
+
+def _finish(work: pl.DataFrame, block: RawBlock, step: pl.Expr) -> pl.DataFrame:
+    event_id = _blank_to_null(work["event_id"])
+    if event_id.null_count():
+        event_id = _fill_ids(event_id, work["line"], block)
+    present = [name for name in TEXT_COLUMNS if work[name].null_count() < work.height]
+    received = ["received_at"] if work["received"].null_count() < work.height else []
+    typed = work.with_columns(
+        event_id.alias("event_id"),
+        pl.col("time").cast(UTC).alias("event_time"),
+        pl.col("received").cast(UTC).alias("received_at"),
+        pl.Series("person_hash", hash_strings(work["person_id"])),
+    )
+    # Step rules may ask for any canonical column, so the step is found before the empty ones are dropped.
+    return typed.with_columns(step.alias("step")).select(
+        "event_id",
+        "event_time",
+        *received,
+        "person_id",
+        *present,
+        "step",
+        pl.lit(block.source).alias("source"),
+        pl.lit(block.partition).alias("source_partition"),
+        (pl.col("line") + block.first_position).alias("source_position"),
+        "person_hash",
+    )
+
+
+def _fill_ids(event_id: pl.Series, lines: pl.Series, block: RawBlock) -> pl.Series:
+    rows = event_id.is_null().arg_true()
+    raws = pl.Series([raw.decode(errors="replace") for raw in read_raw(block, lines.gather(rows).to_list())], dtype=pl.String)
+    ids = to_hex(hash_strings(raws, seed=1), hash_strings(raws, seed=2))
+    return event_id.scatter(np.asarray(rows), ids)

@@ -1,0 +1,111 @@
+"""Raw blocks to canonical events: what runs beside the dataflow's own thread."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+
+import polars as pl
+
+from config import InputRules, StepRule
+from events.canonical import Decoded, canonicalise, make_dead_letters
+from events.ndjson import BLANK, read_ndjson
+from events.presets import Mapping, build_mapping
+from events.raw import RAW_KEPT, RawBlock, read_raw, split_csv
+from events.schema import CANONICAL, DEAD_LETTERS
+from events.steps import compile_steps
+from events.tabular import select_text
+
+Decoder = Callable[[RawBlock], Decoded]
+
+
+def make_decoder(rules: InputRules, steps: Sequence[StepRule], now_us: int) -> Decoder:
+    """Return the pure function from a raw block to its events and dead letters."""
+    mapping = build_mapping(rules)
+    step = compile_steps(steps)
+
+    def decode(block: RawBlock) -> Decoded:
+        if block.oversized:
+            return _bury_oversized(block)
+        text, lines, early = _read_text(block, mapping, rules)
+        if text.height == 0:
+            empty = pl.DataFrame(schema={**CANONICAL, "person_hash": pl.UInt64})
+            return Decoded(block, empty, pl.Series([], dtype=pl.Int64), early, early.height)
+        decoded = canonicalise(text, lines, block, rules, step, now_us)
+        if early.height == 0:
+            return decoded
+        dead = pl.concat([early, decoded.dead]).sort("source_position")
+        return Decoded(block, decoded.events, decoded.lines, dead, decoded.received + early.height)
+
+    return decode
+
+
+def _bury_oversized(block: RawBlock) -> Decoded:
+    payload = block.payload if isinstance(block.payload, bytes) else b""
+    dead = make_dead_letters(block, [("too_large", "")], [0], [payload[:RAW_KEPT]])
+    empty = pl.DataFrame(schema={**CANONICAL, "person_hash": pl.UInt64})
+    return Decoded(block, empty, pl.Series([], dtype=pl.Int64), dead, 1)
+
+
+def _read_text(
+    block: RawBlock, mapping: Mapping, rules: InputRules
+) -> tuple[pl.DataFrame, list[int] | None, pl.DataFrame]:
+    none = pl.DataFrame(schema=DEAD_LETTERS)
+    if isinstance(block.payload, pl.DataFrame):
+        return select_text(block.payload, mapping), None, none
+    if block.kind == "csv":
+        return _read_csv(block, mapping)
+    large = find_oversized(block.payload, rules.max_record_bytes)
+    if not large:
+        text, lines = read_ndjson(block.payload, mapping)
+        return text, lines, none
+    split = block.payload.split(b"\n")
+    dead = make_dead_letters(block, [("too_large", f"{len(split[i])} bytes") for i in large], large, read_raw(block, large))
+    for i in large:
+        split[i] = b""
+    text, lines = read_ndjson(b"\n".join(split), mapping)
+    return text, lines, dead
+
+
+def find_oversized(payload: bytes, limit: int) -> list[int]:
+    """Return the numbers of the lines longer than `limit` bytes, looking at one newline a stretch."""
+    start, end = 0, len(payload)
+    while end - start > limit:
+        newline = payload.rfind(b"\n", start, start + limit + 1)
+        if newline < 0:
+            return [i for i, line in enumerate(payload.split(b"\n")) if len(line) > limit]
+        start = newline + 1
+    return []
+
+
+def _read_csv(block: RawBlock, mapping: Mapping) -> tuple[pl.DataFrame, list[int] | None, pl.DataFrame]:
+    payload = block.payload if isinstance(block.payload, bytes) else b""
+    records = split_csv(payload)
+    kept = [i for i, record in enumerate(records) if record.strip(BLANK)]
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    bad: list[tuple[int, str, str]] = []
+    for i in kept:
+        reason, detail, cells = _parse_record(records[i], len(block.header))
+        if reason:
+            bad.append((i, reason, detail))
+        else:
+            rows.append(cells)
+            lines.append(i)
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(block.header, pl.String), orient="row")
+    numbers = [i for i, _, _ in bad]
+    dead = make_dead_letters(block, [(r, d) for _, r, d in bad], numbers, [records[i][:RAW_KEPT] for i in numbers])
+    return select_text(frame, mapping), lines, dead
+
+
+def _parse_record(record: bytes, width: int) -> tuple[str, str, list[str]]:
+    try:
+        cells = next(csv.reader(io.StringIO(record.decode(), newline="")), [])
+    except UnicodeDecodeError as problem:
+        return "bad_utf8", f"byte {problem.start}", []
+    except csv.Error as problem:
+        return "bad_row", str(problem), []
+    if len(cells) != width:
+        return "bad_row", f"{len(cells)} columns, the header has {width}", []
+    return "", "", cells

@@ -1,0 +1,1 @@
+"""The dataflows that join sources, operators and sinks, and the settings they run with."""

@@ -1,0 +1,65 @@
+"""The dataflow: lanes of records in, rows of every table out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import bytewax.operators as op
+import polars as pl
+from bytewax.dataflow import Dataflow
+
+from config import Config
+from events.canonical import Decoded
+from events.raw import LaneEnd
+from events.schema import LEDGER
+from operators.journey import GroupBatch
+from operators.paths import merge_paths
+from operators.stream import AcceptLogic, Delivery, GroupLogic, Output
+from operators.transitions import merge_transitions
+from sinks.parquet import WarehouseSink
+from sources.files import FileSource
+
+FLOW = "journeys"
+SOURCE_STEP = f"{FLOW}.read"
+SINK_STEP = f"{FLOW}.write"
+
+
+def merge_ledger(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """Sum ledger rows by partition; `dt` is the day the ledger's format began, as its rows have no event time."""
+    keys = ["source", "source_partition"]
+    counts = [name for name in LEDGER if name not in (*keys, "epoch")]
+    day = pl.date(1970, 1, 1).alias("dt")
+    return pl.concat(parts).group_by(keys).agg(pl.col(counts).sum()).sort(keys).with_columns(day)
+
+
+MERGES = {"transitions": merge_transitions, "paths": merge_paths, "ledger": merge_ledger}
+
+
+def build_flow(source: FileSource, sink: WarehouseSink, config: Config, is_stopping: Callable[[], bool]) -> Dataflow:
+    """Put sources, operators and sink together; key groups are the keys of the stateful step."""
+    partitions = frozenset(source.list_parts())
+    writers = config.job.writers
+    flow = Dataflow(FLOW)
+    blocks = op.input("read", flow, source)
+    keyed = op.key_on("lane", blocks, _lane_of)
+    accepted = op.stateful_batch("accept", keyed, lambda state: AcceptLogic(config, state))
+    batches = op.flat_map_batch("split", accepted, _split)
+    folded = op.stateful_batch("journey", batches, lambda state: GroupLogic(config, partitions, is_stopping, state))
+    records = op.flat_map_batch("record", accepted, lambda items: _record(items, writers))
+    rows = op.map("to_writer", folded, lambda item: (str(int(item[0]) % writers), item[1]))
+    op.output("write", op.merge("rows", records, rows), sink)
+    return flow
+
+
+def _lane_of(item: Decoded | LaneEnd) -> str:
+    return item.partition if isinstance(item, LaneEnd) else item.block.partition
+
+
+def _split(items: list[tuple[str, Delivery]]) -> Iterable[tuple[str, GroupBatch]]:
+    return [(str(group), batch) for _, delivery in items for group, batch in delivery.batches]
+
+
+def _record(items: list[tuple[str, Delivery]], writers: int) -> Iterable[tuple[str, Output]]:
+    return [
+        (str(sum(lane.encode()) % writers), delivery.output) for lane, delivery in items if delivery.output is not None
+    ]

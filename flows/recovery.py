@@ -1,0 +1,126 @@
+"""Bytewax's recovery store seen from outside: its resume epoch is the job's commit point.
+
+Two things Bytewax 0.21 leaves to us. It keeps snapshots of a dead run at and past the resume epoch and could load
+them later, so `fence` deletes them before every start. And it does not tell a sink when an epoch is durable, so
+`read_progress` works that out from the store, as Bytewax itself does when it resumes.
+
+Never call this while Bytewax runs in the same process: it links an SQLite of its own, and two copies of SQLite in
+one process break each other's locks on a file (it ends in a bus error).
+"""
+
+from __future__ import annotations
+
+import pickle
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bytewax.recovery import init_db_dir
+
+from errors import RecoveryError
+
+PARTS = 1
+
+
+@dataclass(frozen=True)
+class StoredProgress:
+    """Where a job would resume: the epoch, and the state of sources and sinks by key at that point."""
+
+    epoch: int
+    sources: dict[str, bytes]
+    sinks: dict[str, bytes]
+
+
+def make_store(folder: Path) -> None:
+    """Make an empty recovery store, unless there is one."""
+    if not list_parts(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        init_db_dir(folder, PARTS)
+
+
+def list_parts(folder: Path) -> list[Path]:
+    """List the store's files."""
+    return sorted(folder.glob("part-*.sqlite3"))
+
+
+@contextmanager
+def _open(path: Path, *, write: bool) -> Iterator[sqlite3.Connection]:
+    mode = "rw" if write else "ro"
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode={mode}", uri=True, timeout=30)) as connection:
+            yield connection
+    except sqlite3.Error as problem:
+        raise RecoveryError(
+            f"{path}: the recovery store can't be read ({problem})",
+            remedy="restore it from a copy; without one, replay into a new warehouse (the tables here stay readable)",
+        ) from problem
+
+
+def check_store(folder: Path) -> None:
+    """Raise RecoveryError if the store is damaged or incomplete."""
+    parts = list_parts(folder)
+    for path in parts:
+        with _open(path, write=False) as connection:
+            verdict = connection.execute("PRAGMA quick_check").fetchone()
+            if verdict is None or verdict[0] != "ok":
+                raise RecoveryError(
+                    f"{path}: the recovery store is damaged ({verdict[0] if verdict else 'empty'})",
+                    remedy="restore it from a copy; without one, replay into a new warehouse (the tables here stay readable)",
+                )
+            count = connection.execute("SELECT part_count FROM parts").fetchone()
+            if count is None or count[0] != len(parts):
+                raise RecoveryError(
+                    f"{folder}: the recovery store has {len(parts)} of {count[0] if count else '?'} files",
+                    remedy="put the missing part files back, or replay into a new warehouse",
+                )
+
+
+def read_resume_epoch(folder: Path) -> int:
+    """Return the epoch at which Bytewax would resume: the least frontier of the last execution's workers."""
+    executions: dict[int, tuple[int, int]] = {}
+    frontiers: dict[int, dict[int, int]] = {}
+    for path in list_parts(folder):
+        with _open(path, write=False) as connection:
+            for number, workers, resume in connection.execute("SELECT ex_num, worker_count, resume_epoch FROM exs"):
+                executions[number] = (workers, resume)
+            for number, worker, frontier in connection.execute("SELECT ex_num, worker_index, worker_frontier FROM fronts"):
+                frontiers.setdefault(number, {})[worker] = frontier
+    if not executions:
+        return 1
+    last = max(executions)
+    workers, resume = executions[last]
+    reached = frontiers.get(last, {})
+    return min(reached.get(worker, resume) for worker in range(workers))
+
+
+def read_progress(folder: Path, source_step: str, sink_step: str) -> StoredProgress:
+    """Read the resume epoch and the states that are in force at it."""
+    epoch = read_resume_epoch(folder)
+    return StoredProgress(epoch, _read_states(folder, source_step, epoch), _read_states(folder, sink_step, epoch))
+
+
+def _read_states(folder: Path, step: str, epoch: int) -> dict[str, bytes]:
+    newest: dict[str, tuple[int, bytes | None]] = {}
+    for path in list_parts(folder):
+        with _open(path, write=False) as connection:
+            rows = connection.execute(
+                "SELECT state_key, snap_epoch, ser_change FROM snaps WHERE step_id = ? AND snap_epoch < ?", (step, epoch)
+            )
+            for key, at, change in rows:
+                if key not in newest or newest[key][0] < at:
+                    newest[key] = (at, change)
+    # Bytewax pickles what it is given; what we give it is bytes.
+    return {key: pickle.loads(change) for key, (_, change) in newest.items() if change is not None}
+
+
+def fence(folder: Path) -> int:
+    """Delete snapshots at and past the resume epoch, leftovers of a dead run; returns how many."""
+    epoch = read_resume_epoch(folder)
+    removed = 0
+    for path in list_parts(folder):
+        with _open(path, write=True) as connection:
+            removed += connection.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (epoch,)).rowcount
+            connection.commit()
+    return removed

@@ -1,0 +1,247 @@
+"""Run a replay: prepare the warehouse, start the dataflow, publish what becomes durable, finish."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+
+from bytewax.recovery import RecoveryConfig
+from bytewax.testing import cluster_main
+
+from clock import Clock, read_system_clock, to_us
+from config import Config
+from errors import JourneyError, RecoveryError, UsageError
+from events.decode import make_decoder
+from flows.graph import MERGES, SINK_STEP, SOURCE_STEP, build_flow
+from flows.job import check_settings, load_lanes, read_metadata, write_metadata
+from flows.recovery import check_store, fence, list_parts, make_store, read_progress
+from sinks.manifest import Manifest, clean_up, read_manifest, remove_orphans
+from sinks.parquet import SinkRules, WarehouseSink, close_all
+from sinks.publishing import discard_undurable, list_waiting, publish_durable
+from sinks.storage import Folders, hold_writer_lock, pass_point
+from sources.discover import find_files
+from sources.files import FileSource, Position, Progress
+from sources.lanes import Lane, check_lanes, plan_lanes
+
+PUBLISH_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What a replay is told beside its config."""
+
+    patterns: tuple[str, ...]
+    warehouse: Path
+    workers: int = 1
+    recovery: Path | None = None
+    use_recovery: bool = True
+    addresses: tuple[str, ...] = ()
+    process: int = 0
+    clock: Clock = read_system_clock
+
+
+@dataclass
+class ReplayResult:
+    """How it ended: `outcome` finished | stopped | nothing_to_do."""
+
+    outcome: str
+    manifest: Manifest
+    notes: list[str] = field(default_factory=list)
+    lanes: tuple[Lane, ...] = ()
+
+
+Watcher = Callable[[Progress, Manifest], None]
+
+
+def run_replay(options: ReplayOptions, config: Config, watch: Watcher | None = None) -> ReplayResult:
+    """Replay files into a warehouse, going on where an earlier run of the same job stopped; raises JourneyError."""
+    folders = Folders(options.warehouse)
+    if options.process > 0:
+        return _run_member(options, config, folders)
+    with hold_writer_lock(folders, "journeys replay"):
+        return _Replay(options, config, folders).run(watch)
+
+
+class _Replay:
+    def __init__(self, options: ReplayOptions, config: Config, folders: Folders) -> None:
+        self.options, self.config, self.folders = options, config, folders
+        self.store = options.recovery or folders.recovery
+        self.stop = threading.Event()
+        self.durable: queue.Queue[dict[str, int]] = queue.Queue()
+
+    def run(self, watch: Watcher | None) -> ReplayResult:
+        metadata = read_metadata(self.folders)
+        check_settings(self.folders, self.config, metadata)
+        manifest, positions = self._settle(metadata)
+        decode = make_decoder(self.config.input, self.config.steps, to_us(self.options.clock()))
+        known = load_lanes(metadata)
+        notes = check_lanes(known, {name: (at.file, at.offset) for name, at in positions.items()})
+        found = find_files(self.options.patterns)
+        lanes = plan_lanes(found, known, decode, self.config.input.lanes, self.config.sessions.allowed_lateness)
+        inputs = digest_inputs(lanes)
+        if manifest.complete == inputs:
+            return ReplayResult("nothing_to_do", manifest, notes, lanes)
+        run = int(metadata.get("run", 0)) + 1
+        write_metadata(self.folders, self.config, lanes, run)
+        pass_point("after_metadata")
+        source = FileSource(lanes, decode, self.config.job.block_bytes, self.stop.is_set, self._note_durable)
+        sink = WarehouseSink(SinkRules(self.folders, run, self.config.job.writers, MERGES))
+        with _stop_on_signals(self.stop), self._publishing(source.progress, watch):
+            self._execute(source, sink)
+        stopped = self.stop.is_set()
+        if not self.options.use_recovery and not stopped:
+            close_all(sink.opened)
+            manifest = publish_durable(self.folders, {part.name: part.commits for part in sink.opened}, 1, inputs)
+        elif self.options.use_recovery:
+            manifest = self._publish("" if stopped else inputs)
+        clean_up(self.folders)
+        return ReplayResult("stopped" if stopped else "finished", manifest, notes, lanes)
+
+    def _settle(self, metadata: dict[str, object]) -> tuple[Manifest, dict[str, Position]]:
+        """Bring the folder to the last durable epoch: publish what it holds, discard what lies beyond."""
+        manifest = read_manifest(self.folders)
+        if not self.options.use_recovery:
+            if manifest.version or metadata:
+                raise UsageError(
+                    f"{self.folders.root} already holds a replay, and --no-recovery can't go on with it",
+                    remedy="use a new --warehouse, or leave --no-recovery away",
+                )
+            remove_orphans(self.folders, discard_undurable(self.folders, {}))
+            return manifest, {}
+        if manifest.version and not list_parts(self.store):
+            raise RecoveryError(
+                f"{self.store}: the recovery store of {self.folders.root} is missing",
+                remedy="put it back or name it with --recovery; without it, replay into a new --warehouse",
+            )
+        make_store(self.store)
+        check_store(self.store)
+        fence(self.store)
+        progress = read_progress(self.store, SOURCE_STEP, SINK_STEP)
+        durable = {part: int(state) for part, state in progress.sinks.items()}
+        ahead = [part for part, commits in manifest.parts.items() if commits > durable.get(part, 0)]
+        if ahead:
+            raise RecoveryError(
+                f"{self.store}: the recovery store is older than the tables of {self.folders.root} (writer {ahead[0]})",
+                remedy="put the store back that belongs to this warehouse, or replay into a new --warehouse",
+            )
+        manifest = publish_durable(self.folders, durable, progress.epoch)
+        pass_point("after_settle_publish")
+        remove_orphans(self.folders, discard_undurable(self.folders, durable))
+        return manifest, {lane: Position.load(state) for lane, state in progress.sources.items()}
+
+    def _execute(self, source: FileSource, sink: WarehouseSink) -> None:
+        flow = build_flow(source, sink, self.config, self.stop.is_set)
+        recovery = RecoveryConfig(str(self.store)) if self.options.use_recovery else None
+        try:
+            cluster_main(
+                flow,
+                list(self.options.addresses),
+                self.options.process,
+                epoch_interval=timedelta(microseconds=self.config.job.snapshot),
+                recovery_config=recovery,
+                worker_count_per_proc=self.options.workers,
+            )
+        except KeyboardInterrupt:
+            self.stop.set()
+        except BaseException as problem:
+            raise find_cause(problem) from problem
+        finally:
+            source.pool.shutdown(wait=False, cancel_futures=True)
+
+    def _publish(self, complete: str = "") -> Manifest:
+        progress = read_progress(self.store, SOURCE_STEP, SINK_STEP)
+        return publish_durable(self.folders, {p: int(s) for p, s in progress.sinks.items()}, progress.epoch, complete)
+
+    def _note_durable(self) -> None:
+        # Called between two epochs: no commit of the next one can have been written, so all that waits is durable.
+        self.durable.put(list_waiting(self.folders))
+
+    @contextmanager
+    def _publishing(self, progress: Progress, watch: Watcher | None) -> Iterator[None]:
+        """Publish every epoch once it is durable, beside the dataflow."""
+        manifest, done, failure = read_manifest(self.folders), threading.Event(), []
+
+        def loop() -> None:
+            nonlocal manifest
+            while not done.is_set():
+                try:
+                    waiting = self.durable.get(timeout=PUBLISH_EVERY_S)
+                    while not self.durable.empty():
+                        waiting = self.durable.get_nowait()
+                    manifest = publish_durable(self.folders, waiting, 0)
+                except queue.Empty:
+                    pass
+                except Exception as problem:
+                    failure.append(problem)
+                    self.stop.set()
+                    return
+                if watch is not None:
+                    watch(progress, manifest)
+
+        thread = threading.Thread(target=loop, name="publish", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+        if failure:
+            raise failure[0]
+
+
+def _run_member(options: ReplayOptions, config: Config, folders: Folders) -> ReplayResult:
+    """A further process of a cluster: the first one prepares, publishes and finishes."""
+    metadata = read_metadata(folders)
+    lanes = load_lanes(metadata)
+    member = _Replay(options, config, folders)
+    decode = make_decoder(config.input, config.steps, to_us(options.clock()))
+    source = FileSource(lanes, decode, config.job.block_bytes, member.stop.is_set, member._note_durable)
+    sink = WarehouseSink(SinkRules(folders, int(metadata["run"]), config.job.writers, MERGES))
+    with _stop_on_signals(member.stop), member._publishing(source.progress, None):
+        member._execute(source, sink)
+    return ReplayResult("stopped" if member.stop.is_set() else "finished", read_manifest(folders), [], lanes)
+
+
+def digest_inputs(lanes: Sequence[Lane]) -> str:
+    """Name a set of inputs, so that a finished replay knows that there is nothing new."""
+    names = [[lane.name, [[entry.file.path, entry.file.size, entry.digest] for entry in lane.files]] for lane in lanes]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:32]
+
+
+def find_cause(problem: BaseException) -> BaseException:
+    """Find our own error inside what Bytewax wrapped around it."""
+    cause: BaseException | None = problem
+    while cause is not None:
+        if isinstance(cause, (JourneyError, KeyboardInterrupt)):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return problem
+
+
+@contextmanager
+def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the run at an epoch; a second Ctrl-C ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,89 @@
+"""The one table of the keys that journey.toml may hold; docs/config.md is tested against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from events.presets import MAPPED
+from flows.settings_values import (
+    Reader,
+    read_any_text,
+    read_choice,
+    read_duration,
+    read_integer,
+    read_share,
+    read_size,
+    read_source_paths,
+    read_step_name,
+    read_text,
+    read_texts,
+)
+
+
+@dataclass(frozen=True)
+class Key:
+    """How a key is read and which field of the section's dataclass it fills."""
+
+    read: Reader
+    field: str = ""
+    required: bool = False
+
+
+Keys = dict[str, Key]
+
+SESSIONS: Keys = {
+    "gap": Key(read_duration(1)),
+    "max_session": Key(read_duration(1)),
+    "allowed_lateness": Key(read_duration()),
+    "max_path_steps": Key(read_integer(1, 10_000)),
+}
+INPUT: Keys = {
+    "format": Key(read_choice("segment", "rudderstack", "fields", same={"rudderstack": "segment"})),
+    "time_unit": Key(read_choice("auto", "s", "ms", "us", "iso")),
+    "channel": Key(read_text),
+    "event_name": Key(read_any_text),
+    "max_record_bytes": Key(read_size(1, 1 << 30)),
+    "max_depth": Key(read_integer(1, 10_000)),
+    "max_future": Key(read_duration()),
+    "lanes": Key(read_choice("auto", "each", "one")),
+}
+FIELDS: Keys = {name: Key(read_source_paths) for name in MAPPED}
+STEPS: Keys = {
+    "name": Key(read_step_name, required=True),
+    "where": Key(read_text, required=True),
+}
+FUNNEL: Keys = {
+    "steps": Key(read_texts(2), required=True),
+    "within": Key(read_duration(1)),
+    "scope": Key(read_choice("person", "session")),
+}
+DEAD_LETTERS: Keys = {
+    "count": Key(read_integer(0, 10**15)),
+    "share": Key(read_share),
+}
+JOB: Keys = {
+    "key_groups": Key(read_integer(1, 64)),
+    "writers": Key(read_integer(1, 64)),
+    "snapshot": Key(read_duration(1)),
+    "block": Key(read_size(1 << 10, 1 << 30), field="block_bytes"),
+    "release_rows": Key(read_integer(1, 10**9)),
+    "compact_after": Key(read_integer(0, 10**9)),
+}
+# NAME stands for any name.
+STAGE = Key(read_texts(1))
+SECTIONS: dict[str, Keys] = {
+    "sessions": SESSIONS,
+    "input": INPUT,
+    "input.fields": FIELDS,
+    "steps": STEPS,
+    "stages": {"NAME": STAGE},
+    "funnels.NAME": FUNNEL,
+    "dead_letters": DEAD_LETTERS,
+    "job": JOB,
+}
+TOP_LEVEL = tuple(dict.fromkeys(section.split(".")[0] for section in SECTIONS))
+
+
+def list_keys() -> dict[str, Key]:
+    """Return every accepted key by its dotted name, as `sessions.gap` or `funnels.NAME.within`."""
+    return {f"{section}.{name}": key for section, keys in SECTIONS.items() for name, key in keys.items()}

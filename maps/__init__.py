@@ -1,0 +1,1 @@
+"""What people ask of a warehouse: read-only questions over what sinks wrote."""

@@ -1,0 +1,68 @@
+"""A key group's state as plain bytes: a version, a JSON header and Arrow IPC frames."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+
+import polars as pl
+
+from errors import RecoveryError
+from operators.funnels import CHAINS
+from operators.journey import GroupState
+from operators.sessionize import OPEN_SESSIONS
+
+MAGIC = b"JST1"
+
+
+def save_state(state: GroupState) -> bytes:
+    """Write the state; frames are written as Arrow IPC streams, so they can be read by any Arrow library."""
+    frames: list[tuple[str, pl.DataFrame]] = [("open", state.open)]
+    frames += [(f"chains/{name}", frame) for name, frame in state.chains.items()]
+    for partition, held in state.buffer.items():
+        held = [frame for frame in held if frame.height]
+        if held:
+            frames.append((f"buffer/{partition}", pl.concat(held, how="diagonal") if len(held) > 1 else held[0]))
+    bodies = [_write_frame(frame) for _, frame in frames]
+    header = json.dumps(
+        {
+            "progress": {name: list(value) for name, value in state.progress.items()},
+            "released": state.released,
+            "frames": [[name, len(body)] for (name, _), body in zip(frames, bodies, strict=True)],
+        }
+    ).encode()
+    return b"".join([MAGIC, struct.pack("<I", len(header)), header, *bodies])
+
+
+def load_state(data: bytes) -> GroupState:
+    """Read what `save_state` wrote; raises RecoveryError if it is of another version or cut short."""
+    if data[:4] != MAGIC:
+        raise RecoveryError(
+            f"the recovery store holds state of an unknown version ({data[:4]!r})",
+            remedy="run with the version that wrote it, or replay into a new warehouse",
+        )
+    (length,) = struct.unpack("<I", data[4:8])
+    header = json.loads(data[8 : 8 + length])
+    state = GroupState(
+        progress={name: (int(latest), bool(active)) for name, (latest, active) in header["progress"].items()},
+        released=int(header["released"]),
+    )
+    at = 8 + length
+    for name, size in header["frames"]:
+        frame = pl.read_ipc_stream(io.BytesIO(data[at : at + size]))
+        at += size
+        kind, _, key = name.partition("/")
+        if kind == "open":
+            state.open = frame.select(OPEN_SESSIONS.keys())
+        elif kind == "chains":
+            state.chains[key] = frame.select(CHAINS.keys())
+        else:
+            state.buffer[key] = [frame]
+    return state
+
+
+def _write_frame(frame: pl.DataFrame) -> bytes:
+    sink = io.BytesIO()
+    frame.write_ipc_stream(sink, compression="lz4")
+    return sink.getvalue()

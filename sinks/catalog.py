@@ -1,0 +1,56 @@
+"""`journeys.duckdb`: a file of views over one manifest, replaced whole at every commit."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+
+import duckdb
+
+from sinks.manifest import Manifest, read_manifest
+from sinks.storage import Folders, read_json
+from sinks.views import build_views
+
+
+def read_stages(folders: Folders) -> Mapping[str, Sequence[str]]:
+    """Read the declared stages that the warehouse's metadata hold."""
+    path = folders.inner / "warehouse.json"
+    if not path.exists():
+        return {}
+    stages = read_json(path).get("stages", {})
+    return stages if isinstance(stages, dict) else {}
+
+
+def create_views(connection: duckdb.DuckDBPyConnection, folders: Folders, manifest: Manifest) -> None:
+    """Create every view of one manifest on a connection; paths in them are absolute."""
+    connection.execute("BEGIN")
+    for name, select in build_views(folders.root.resolve(), manifest, read_stages(folders)).items():
+        connection.execute(f'CREATE OR REPLACE VIEW "{name}" AS {select}')
+    connection.execute("COMMIT")
+
+
+def write_catalog(folders: Folders, manifest: Manifest) -> None:
+    """Replace `journeys.duckdb`: who has the old one open goes on reading the old epoch, whole."""
+    beside = folders.inner / f"catalog-{os.getpid()}-{threading.get_ident()}.duckdb"
+    beside.unlink(missing_ok=True)
+    with duckdb.connect(str(beside), config={"threads": 1}) as connection:
+        create_views(connection, folders, manifest)
+        connection.execute("CHECKPOINT")
+    os.replace(beside, folders.catalog)
+    # A log that a client left beside the old catalog does not belong to the new one.
+    folders.catalog.with_name(folders.catalog.name + ".wal").unlink(missing_ok=True)
+
+
+def open_views(folders: Folders, *, threads: int = 0) -> tuple[duckdb.DuckDBPyConnection, Manifest]:
+    """Open an in-memory DuckDB with the views of the newest manifest, wherever the folder was moved to."""
+    manifest = read_manifest(folders)
+    connection = duckdb.connect(config={"threads": threads} if threads else {})
+    create_views(connection, folders, manifest)
+    return connection, manifest
+
+
+def describe_manifest(manifest: Manifest) -> str:
+    """Say in one line of JSON which state of the tables a reader has."""
+    return json.dumps({"version": manifest.version, "epoch": manifest.epoch, "complete": bool(manifest.complete)})

@@ -1,0 +1,1 @@
+"""Where records come from: files in lanes, and seeded synthetic journeys."""
