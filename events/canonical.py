@@ -12,7 +12,7 @@ from config import InputRules
 from events.hashing import hash_strings, to_hex
 from events.raw import RawBlock, read_raw
 from events.rejects import explain_unreadable
-from events.schema import DEAD_LETTERS, UTC
+from events.schema import CODED, CODED_COLUMNS, DEAD_LETTERS, UTC
 from events.times import EARLIEST_US, LATEST_US, parse_times
 
 TEXT_COLUMNS = ("device_id", "user_id", "channel", "event_type", "event_name", "page", "referrer", "campaign", "properties")
@@ -22,7 +22,8 @@ TEXT_COLUMNS = ("device_id", "user_id", "channel", "event_type", "event_name", "
 class Decoded:
     """One block, decoded.
 
-    `events`: canonical columns (always-null ones left out) and `person_hash` (UInt64), in partition order;
+    `events`: canonical columns (always-null ones left out, CODED_COLUMNS as categories) and `person_hash` (UInt64),
+    in partition order;
     `lines`: each event's line in the block; `dead`: the dead_letters columns; received = events + dead.
     """
 
@@ -148,10 +149,10 @@ def _finish(work: pl.DataFrame, block: RawBlock, step: pl.Expr) -> pl.DataFrame:
         "event_time",
         *received,
         "person_id",
-        *present,
-        "step",
-        pl.lit(block.source).alias("source"),
-        pl.lit(block.partition).alias("source_partition"),
+        *(pl.col(name).cast(CODED) if name in CODED_COLUMNS else name for name in present),
+        pl.col("step").cast(CODED),
+        pl.lit(block.source).cast(CODED).alias("source"),
+        pl.lit(block.partition).cast(CODED).alias("source_partition"),
         (pl.col("line") + block.first_position).alias("source_position"),
         "person_hash",
     )

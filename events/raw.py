@@ -6,16 +6,20 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from events.csvrows import split_records
+from events.tabular import encode_rows
+
 FILE_SHIFT = 40  # source_position = file number in the lane << 40 | record number in the file
 RAW_KEPT = 64 << 10  # bytes of a raw record that dead_letters and late_events keep
+MAX_RECORD = 1 << 20
 
 
 @dataclass(frozen=True)
 class RawBlock:
     """Consecutive records: `payload` is NDJSON or CSV text, or a frame of Parquet rows.
 
-    `first_position` is the source_position of the first line; `header` names CSV columns;
-    `oversized` marks the beginning of one record that is too large to be read whole.
+    `first_position` is the source_position of the first line; `header` names CSV columns; `oversized` marks
+    the beginning of one record that is too large to be read whole; `limit` is the largest size of a record.
     """
 
     kind: str
@@ -25,6 +29,7 @@ class RawBlock:
     payload: bytes | pl.DataFrame
     header: tuple[str, ...] = ()
     oversized: bool = False
+    limit: int = MAX_RECORD
 
 
 @dataclass(frozen=True)
@@ -34,30 +39,12 @@ class LaneEnd:
     partition: str
 
 
-def read_raw(block: RawBlock, lines: list[int]) -> list[bytes]:
-    """Return the raw bytes (cut at 64 KiB) of the records on these lines of the block."""
+def read_raw(block: RawBlock, lines: list[int], kept: int = RAW_KEPT) -> list[bytes]:
+    """Return the raw bytes (cut at `kept`) of the records on these lines of the block, without their line ends."""
     if isinstance(block.payload, pl.DataFrame):
-        rows = block.payload[lines]
-        return [row.encode()[:RAW_KEPT] for row in rows.select(pl.struct(pl.all()).struct.json_encode()).to_series()]
+        return [row.encode()[:kept] for row in encode_rows(block.payload[lines])]
     if block.kind == "csv":
-        records = split_csv(block.payload)
-        return [records[line][:RAW_KEPT] for line in lines]
+        records = split_records(block.payload, block.limit)
+        return [records[line][:kept] for line in lines]
     split = block.payload.split(b"\n")
-    return [split[line].rstrip(b"\r")[:RAW_KEPT] for line in lines]
-
-
-def split_csv(payload: bytes) -> list[bytes]:
-    """Cut CSV text into records: a newline inside quotes belongs to its record (RFC 4180)."""
-    pieces = payload.split(b"\n")
-    if b'"' not in payload:
-        return pieces
-    records: list[bytes] = []
-    open_piece: bytes | None = None
-    for piece in pieces:
-        whole = piece if open_piece is None else open_piece + b"\n" + piece
-        if whole.count(b'"') % 2:
-            open_piece = whole
-        else:
-            records.append(whole)
-            open_piece = None
-    return records if open_piece is None else [*records, open_piece]
+    return [split[line].removesuffix(b"\r")[:kept] for line in lines]

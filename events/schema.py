@@ -8,6 +8,10 @@ UTC = pl.Datetime("us", "UTC")
 STRINGS = pl.List(pl.String)
 HISTOGRAM = pl.List(pl.Struct({"bucket": pl.Int32, "n": pl.Int64}))
 
+# Inside the stream, columns with few values are categories: compared, moved and written as numbers.
+CODED = pl.Categorical()
+CODED_COLUMNS = ("channel", "event_type", "event_name", "step", "source", "source_partition")
+
 Schema = dict[str, pl.DataType | type[pl.DataType]]
 
 CANONICAL: Schema = {

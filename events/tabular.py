@@ -9,6 +9,8 @@ import polars as pl
 
 from events.presets import Mapping, quote
 
+LARGEST_WHOLE = 2**53  # beyond it, a float does not tell whole numbers apart
+
 
 class _Engine(threading.local):
     def __init__(self) -> None:
@@ -21,28 +23,57 @@ _engine = _Engine()
 def select_text(frame: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     """Apply the mapping to a frame of rows; n -> n, same order, every column String.
 
-    Columns that the mapping does not use become the JSON text of `properties` unless it is mapped.
+    Columns that the mapping does not use become the JSON text of `properties`, unless a column of the frame is mapped
+    to it. Whole floats are written as whole numbers, so that an id that became 7.0 beside a missing one is 7 again;
+    timestamps without a zone are UTC.
     """
     if frame.height == 0:
         return pl.DataFrame(schema=dict.fromkeys(mapping.select, pl.String))
     used = [name for name in mapping.columns if name in frame.columns]
-    rest = [name for name in frame.columns if name not in used]
-    typed = [_to_text(frame.schema[name], name) for name in used]
     missing = [pl.lit(None, dtype=pl.String).alias(name) for name in mapping.columns if name not in frame.columns]
-    source = frame.select(*typed, *missing)
-    casts = ", ".join(
-        f"CAST({quote(name)} AS {kind if kind != 'VARCHAR' else 'VARCHAR'}) AS {quote(name)}" for name, kind in mapping.columns.items()
-    )
+    source = frame.select(pl.lit(0).alias(""), *(_to_text(frame.schema[name], name) for name in used), *missing)
+    casts = ", ".join(f"{_cast(quote(name), kind)} AS {quote(name)}" for name, kind in mapping.columns.items())
     select = ", ".join(f"CAST({expression} AS VARCHAR) AS {name}" for name, expression in mapping.select.items())
     _engine.connection.register("rows", source.to_arrow())
     table = _engine.connection.sql(f"SELECT {select} FROM (SELECT {casts} FROM rows)").to_arrow_table()
     _engine.connection.unregister("rows")
     text = pl.from_arrow(table)
     result = text if isinstance(text, pl.DataFrame) else text.to_frame()
-    if "NULL AS VARCHAR" in mapping.select["properties"] and rest:
-        packed = frame.select(pl.struct(rest).struct.json_encode().alias("properties")).to_series()
-        result = result.with_columns(packed)
+    rest = [name for name in frame.columns if name not in used]
+    if rest and not set(mapping.uses["properties"]) & set(used):
+        result = result.with_columns(encode_rows(frame.select(rest)).alias("properties"))
     return result
+
+
+def encode_rows(frame: pl.DataFrame) -> pl.Series:
+    """Write each row as JSON text; n -> n. Binary is read as UTF-8 (null if it is not), durations are microseconds."""
+    plain = [pl.col(name).cast(_plain(dtype), strict=False) for name, dtype in frame.schema.items()]
+    return frame.select(pl.struct(plain).struct.json_encode().alias("row")).to_series()
+
+
+def _plain(dtype: pl.DataType) -> pl.DataType:
+    """Return the type that JSON can be written from, for one that it can't."""
+    if isinstance(dtype, pl.Binary):
+        return pl.String()
+    if isinstance(dtype, pl.Duration):
+        return pl.Int64()
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return pl.List(_plain(_instance(dtype.inner)))
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct({field.name: _plain(_instance(field.dtype)) for field in dtype.fields})
+    return dtype
+
+
+def _instance(dtype: object) -> pl.DataType:
+    return dtype if isinstance(dtype, pl.DataType) else dtype()  # type: ignore[operator,no-any-return]
+
+
+def _cast(name: str, kind: str) -> str:
+    if kind == "VARCHAR":
+        return name
+    if kind == "JSON":
+        return f"CASE WHEN json_valid({name}) THEN CAST({name} AS JSON) ELSE to_json({name}) END"
+    return f"CASE WHEN json_valid({name}) THEN TRY_CAST(CAST({name} AS JSON) AS {kind}) END"
 
 
 def _to_text(dtype: pl.DataType, name: str) -> pl.Expr:
@@ -50,10 +81,19 @@ def _to_text(dtype: pl.DataType, name: str) -> pl.Expr:
     if isinstance(dtype, pl.Datetime):
         utc = column.dt.cast_time_unit("us").cast(pl.Int64).cast(pl.Datetime("us"))
         return utc.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
-    if isinstance(dtype, pl.Struct):
-        return column.struct.json_encode()
-    if dtype == pl.Binary:
-        return column.cast(pl.String, strict=False)
-    if isinstance(dtype, (pl.List, pl.Array)):
-        return pl.struct(column).struct.json_encode()
-    return column.cast(pl.String)
+    if dtype.is_float():
+        whole = (column == column.floor()) & (column.abs() <= LARGEST_WHOLE)
+        text = pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column.cast(pl.String))
+        return pl.when(column.is_not_nan()).then(text).alias(name)
+    if dtype.is_nested():
+        inner = column.cast(_plain(dtype), strict=False)
+        packed = inner.struct.json_encode() if isinstance(dtype, pl.Struct) else _encode_list(inner)
+        return pl.when(column.is_not_null()).then(packed).alias(name)
+    if isinstance(dtype, pl.Duration):
+        return column.dt.total_microseconds().cast(pl.String)
+    return column.cast(pl.String, strict=False)
+
+
+def _encode_list(column: pl.Expr) -> pl.Expr:
+    """Write a list as a JSON array: the value of an object with one key, less the object around it."""
+    return pl.struct(column.alias("v")).struct.json_encode().str.strip_prefix('{"v":').str.strip_suffix("}")

@@ -10,14 +10,13 @@ from bytewax.dataflow import Dataflow
 
 from config import Config
 from events.canonical import Decoded
-from events.raw import LaneEnd
 from events.schema import LEDGER
 from operators.journey import GroupBatch
-from operators.paths import merge_paths
+from operators.paths import count_paths
 from operators.stream import AcceptLogic, Delivery, GroupLogic, Output
 from operators.transitions import merge_transitions
-from sinks.parquet import WarehouseSink
-from sources.files import FileSource
+from sinks.parquet import Merge, WarehouseSink
+from sources.files import FileSource, LaneItem
 
 FLOW = "journeys"
 SOURCE_STEP = f"{FLOW}.read"
@@ -32,7 +31,11 @@ def merge_ledger(parts: list[pl.DataFrame]) -> pl.DataFrame:
     return pl.concat(parts).group_by(keys).agg(pl.col(counts).sum()).sort(keys).with_columns(day)
 
 
-MERGES = {"transitions": merge_transitions, "paths": merge_paths, "ledger": merge_ledger}
+MERGES: dict[str, Merge] = {
+    "transitions": merge_transitions,
+    "paths": lambda sessions: count_paths(pl.concat(sessions)),
+    "ledger": merge_ledger,
+}
 
 
 def build_flow(source: FileSource, sink: WarehouseSink, config: Config, is_stopping: Callable[[], bool]) -> Dataflow:
@@ -51,8 +54,8 @@ def build_flow(source: FileSource, sink: WarehouseSink, config: Config, is_stopp
     return flow
 
 
-def _lane_of(item: Decoded | LaneEnd) -> str:
-    return item.partition if isinstance(item, LaneEnd) else item.block.partition
+def _lane_of(item: LaneItem) -> str:
+    return item.block.partition if isinstance(item, Decoded) else item.partition
 
 
 def _split(items: list[tuple[str, Delivery]]) -> Iterable[tuple[str, GroupBatch]]:

@@ -28,11 +28,12 @@ def read_metadata(folders: Folders) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
-def write_metadata(folders: Folders, config: Config, lanes: Sequence[Lane], run: int) -> None:
-    """Write settings, stages, lanes and the number of the run."""
+def write_metadata(folders: Folders, config: Config, lanes: Sequence[Lane], run: int, store: int | None = None) -> None:
+    """Write settings, stages, lanes, the number of the run and the recovery store's identity (None: as it was)."""
     body = {
         "format": FORMAT,
         "run": run,
+        "store": read_metadata(folders).get("store", 0) if store is None else store,
         "key_groups": config.job.key_groups,
         "writers": config.job.writers,
         "fingerprint": config.fingerprint(),

@@ -10,8 +10,11 @@ one process break each other's locks on a file (it ends in a bus error).
 
 from __future__ import annotations
 
+import os
 import pickle
+import secrets
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from pathlib import Path
 from bytewax.recovery import init_db_dir
 
 from errors import RecoveryError
+from sinks.storage import pass_point
 
 PARTS = 1
 
@@ -34,10 +38,35 @@ class StoredProgress:
 
 
 def make_store(folder: Path) -> None:
-    """Make an empty recovery store, unless there is one."""
-    if not list_parts(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        init_db_dir(folder, PARTS)
+    """Make an empty recovery store with an identity of its own, unless there is one; a kill leaves all of it or none."""
+    if list_parts(folder):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as beside:
+        init_db_dir(Path(beside), PARTS)
+        (made,) = list_parts(Path(beside))
+        with _open(made, write=True) as connection:
+            connection.execute(f"PRAGMA application_id = {secrets.randbelow((1 << 31) - 1) + 1}")
+            connection.commit()
+        pass_point("before_store")
+        os.replace(made, folder / made.name)
+
+
+def read_identity(folder: Path) -> int:
+    """Return the number by which a warehouse knows its store again."""
+    with _open(list_parts(folder)[0], write=False) as connection:
+        return int(connection.execute("PRAGMA application_id").fetchone()[0])
+
+
+def check_identity(folder: Path, known: int, warehouse: Path) -> None:
+    """Raise RecoveryError if the store was used by a warehouse other than the one that knows it as `known`."""
+    with _open(list_parts(folder)[0], write=False) as connection:
+        used = connection.execute("SELECT 1 FROM exs LIMIT 1").fetchone() is not None
+    if used and read_identity(folder) != known:
+        raise RecoveryError(
+            f"{folder}: is not the recovery store of {warehouse}, another warehouse used it",
+            remedy="name the store that belongs to it with --recovery, or replay into a new --warehouse with its own store",
+        )
 
 
 def list_parts(folder: Path) -> list[Path]:

@@ -19,14 +19,14 @@ from bytewax.testing import cluster_main
 
 from clock import Clock, read_system_clock, to_us
 from config import Config
-from errors import JourneyError, RecoveryError, UsageError
+from errors import JourneyError, RecoveryError, UsageError, WarehouseError
 from events.decode import make_decoder
 from flows.graph import MERGES, SINK_STEP, SOURCE_STEP, build_flow
 from flows.job import check_settings, load_lanes, read_metadata, write_metadata
-from flows.recovery import check_store, fence, list_parts, make_store, read_progress
+from flows.recovery import check_identity, check_store, fence, list_parts, make_store, read_identity, read_progress
 from sinks.manifest import Manifest, clean_up, read_manifest, remove_orphans
 from sinks.parquet import SinkRules, WarehouseSink, close_all
-from sinks.publishing import discard_undurable, list_waiting, publish_durable
+from sinks.publishing import discard_undurable, find_lost, list_waiting, publish_durable, refresh_catalog
 from sinks.storage import Folders, hold_writer_lock, pass_point
 from sources.discover import find_files
 from sources.files import FileSource, Position, Progress
@@ -36,8 +36,20 @@ PUBLISH_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
+class Start:
+    """What a replay knows before it reads: its lanes, and where it goes on in those it began earlier."""
+
+    lanes: tuple[Lane, ...]
+    positions: dict[str, Position]
+
+
+@dataclass(frozen=True)
 class ReplayOptions:
-    """What a replay is told beside its config."""
+    """What a replay is told beside its config.
+
+    `on_start` is called when the warehouse is prepared, before anything is read: further processes may start now.
+    `stop` ends the run at an epoch; in a cluster it must be one that every process sees.
+    """
 
     patterns: tuple[str, ...]
     warehouse: Path
@@ -47,6 +59,8 @@ class ReplayOptions:
     addresses: tuple[str, ...] = ()
     process: int = 0
     clock: Clock = read_system_clock
+    on_start: Callable[[Start], None] | None = None
+    stop: threading.Event | None = None
 
 
 @dataclass
@@ -66,16 +80,22 @@ def run_replay(options: ReplayOptions, config: Config, watch: Watcher | None = N
     """Replay files into a warehouse, going on where an earlier run of the same job stopped; raises JourneyError."""
     folders = Folders(options.warehouse)
     if options.process > 0:
-        return _run_member(options, config, folders)
-    with hold_writer_lock(folders, "journeys replay"):
-        return _Replay(options, config, folders).run(watch)
+        return _run_member(options, config, folders, watch)
+    try:
+        with hold_writer_lock(folders, "journeys replay"):
+            return _Replay(options, config, folders).run(watch)
+    except OSError as problem:
+        raise WarehouseError(
+            f"{folders.root}: can't be written or read ({problem})",
+            remedy="give it space and permission, then run the same command again: it goes on at the last commit",
+        ) from problem
 
 
 class _Replay:
     def __init__(self, options: ReplayOptions, config: Config, folders: Folders) -> None:
         self.options, self.config, self.folders = options, config, folders
         self.store = options.recovery or folders.recovery
-        self.stop = threading.Event()
+        self.stop = options.stop or threading.Event()
         self.durable: queue.Queue[dict[str, int]] = queue.Queue()
 
     def run(self, watch: Watcher | None) -> ReplayResult:
@@ -83,7 +103,8 @@ class _Replay:
         check_settings(self.folders, self.config, metadata)
         manifest, positions = self._settle(metadata)
         decode = make_decoder(self.config.input, self.config.steps, to_us(self.options.clock()))
-        known = load_lanes(metadata)
+        # Of what no durable epoch has read, nothing needs to be remembered.
+        known = load_lanes(metadata) if positions else ()
         notes = check_lanes(known, {name: (at.file, at.offset) for name, at in positions.items()})
         found = find_files(self.options.patterns)
         lanes = plan_lanes(found, known, decode, self.config.input.lanes, self.config.sessions.allowed_lateness)
@@ -91,9 +112,13 @@ class _Replay:
         if manifest.complete == inputs:
             return ReplayResult("nothing_to_do", manifest, notes, lanes)
         run = int(metadata.get("run", 0)) + 1
-        write_metadata(self.folders, self.config, lanes, run)
+        store = read_identity(self.store) if self.options.use_recovery else 0
+        pass_point("before_metadata")
+        write_metadata(self.folders, self.config, lanes, run, store)
         pass_point("after_metadata")
-        source = FileSource(lanes, decode, self.config.job.block_bytes, self.stop.is_set, self._note_durable)
+        if self.options.on_start is not None:
+            self.options.on_start(Start(lanes, positions))
+        source = FileSource(lanes, decode, self.config.job.block_bytes, self.stop.is_set, self._note_durable, self.config.job.snapshot)
         sink = WarehouseSink(SinkRules(self.folders, run, self.config.job.writers, MERGES))
         with _stop_on_signals(self.stop), self._publishing(source.progress, watch):
             self._execute(source, sink)
@@ -124,7 +149,10 @@ class _Replay:
             )
         make_store(self.store)
         check_store(self.store)
+        check_identity(self.store, int(str(metadata.get("store", 0))), self.folders.root)
+        pass_point("before_fence")
         fence(self.store)
+        pass_point("after_fence")
         progress = read_progress(self.store, SOURCE_STEP, SINK_STEP)
         durable = {part: int(state) for part, state in progress.sinks.items()}
         ahead = [part for part, commits in manifest.parts.items() if commits > durable.get(part, 0)]
@@ -133,7 +161,14 @@ class _Replay:
                 f"{self.store}: the recovery store is older than the tables of {self.folders.root} (writer {ahead[0]})",
                 remedy="put the store back that belongs to this warehouse, or replay into a new --warehouse",
             )
+        lost = find_lost(self.folders, manifest, durable)
+        if lost:
+            raise RecoveryError(
+                f"{self.folders.root}: commit {lost[0]}, which the recovery store holds as done, is missing here",
+                remedy="put the whole warehouse folder back as it was with this store, or replay into a new --warehouse",
+            )
         manifest = publish_durable(self.folders, durable, progress.epoch)
+        refresh_catalog(self.folders)
         pass_point("after_settle_publish")
         remove_orphans(self.folders, discard_undurable(self.folders, durable))
         return manifest, {lane: Position.load(state) for lane, state in progress.sources.items()}
@@ -159,11 +194,18 @@ class _Replay:
 
     def _publish(self, complete: str = "") -> Manifest:
         progress = read_progress(self.store, SOURCE_STEP, SINK_STEP)
-        return publish_durable(self.folders, {p: int(s) for p, s in progress.sinks.items()}, progress.epoch, complete)
+        durable = {part: int(state) for part, state in progress.sinks.items()}
+        if complete and any(commit > durable.get(part, 0) for part, commit in list_waiting(self.folders).items()):
+            raise RecoveryError(
+                f"{self.store}: the last epoch was written but not recorded as done",
+                remedy="run the same command again, it repeats that epoch",
+            )
+        return publish_durable(self.folders, durable, progress.epoch, complete)
 
     def _note_durable(self) -> None:
         # Called between two epochs: no commit of the next one can have been written, so all that waits is durable.
         self.durable.put(list_waiting(self.folders))
+        pass_point("epoch_durable")
 
     @contextmanager
     def _publishing(self, progress: Progress, watch: Watcher | None) -> Iterator[None]:
@@ -198,15 +240,15 @@ class _Replay:
             raise failure[0]
 
 
-def _run_member(options: ReplayOptions, config: Config, folders: Folders) -> ReplayResult:
+def _run_member(options: ReplayOptions, config: Config, folders: Folders, watch: Watcher | None) -> ReplayResult:
     """A further process of a cluster: the first one prepares, publishes and finishes."""
     metadata = read_metadata(folders)
     lanes = load_lanes(metadata)
     member = _Replay(options, config, folders)
     decode = make_decoder(config.input, config.steps, to_us(options.clock()))
-    source = FileSource(lanes, decode, config.job.block_bytes, member.stop.is_set, member._note_durable)
+    source = FileSource(lanes, decode, config.job.block_bytes, member.stop.is_set, member._note_durable, config.job.snapshot)
     sink = WarehouseSink(SinkRules(folders, int(metadata["run"]), config.job.writers, MERGES))
-    with _stop_on_signals(member.stop), member._publishing(source.progress, None):
+    with _stop_on_signals(member.stop), member._publishing(source.progress, watch):
         member._execute(source, sink)
     return ReplayResult("stopped" if member.stop.is_set() else "finished", read_manifest(folders), [], lanes)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from events.schema import UTC
+from events.schema import CODED, UTC
 
 I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -30,6 +32,31 @@ def to_mask(column: pl.Series) -> Mask:
     return column.to_numpy()
 
 
+def read_codes(column: pl.Series) -> I64:
+    """Read a text or category column without nulls as numbers: equal text, equal number, in this process."""
+    coded = column if isinstance(column.dtype, pl.Categorical) else column.cast(CODED)
+    return coded.to_physical().to_numpy().astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Codes renumbered 0, 1, 2, …: `numbers` per row, `names` per number."""
+
+    numbers: I64
+    names: pl.Series
+
+
+def renumber(codes: I64, column: pl.Series) -> Dense:
+    """Renumber codes by first use of their size; `column` gives the names (String), row by row."""
+    present = np.flatnonzero(np.bincount(codes))
+    place = np.zeros(int(codes.max()) + 1, dtype=np.int64)
+    place[present] = np.arange(present.size)
+    numbers = place[codes]
+    example = np.zeros(present.size, dtype=np.int64)
+    example[numbers] = np.arange(codes.size)
+    return Dense(numbers, column.gather(example).cast(pl.String))
+
+
 def mark_changes(values: npt.NDArray[np.generic]) -> Mask:
     """Mark each row that differs from the one before; the first row is marked."""
     marks = np.ones(len(values), dtype=np.bool_)
@@ -41,8 +68,8 @@ def list_runs(values: pl.Series, counts: I64) -> pl.Series:
     """Cut a String column into lists of the given lengths; sum(counts) = len(values); m -> n."""
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
-    array = pa.LargeListArray.from_arrays(pa.array(offsets), values.rechunk().to_arrow(compat_level=pl.CompatLevel.newest()))
-    out = pl.from_arrow(array)
+    inner = values.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
+    out = pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets), inner))
     return out if isinstance(out, pl.Series) else out.to_series()
 
 
@@ -51,10 +78,37 @@ def first_known(column: pl.Series, starts: I64, ends: I64) -> pl.Series:
     if column.null_count() == 0:
         return column.gather(starts)
     if column.null_count() == column.len():
-        return pl.Series(column.name, [None], dtype=column.dtype).new_from_index(0, len(starts))
+        return column.gather(starts)
     rows = np.arange(column.len(), dtype=np.int64)
     known = np.where(to_mask(column.is_not_null()), rows, column.len())
     following = np.minimum.accumulate(known[::-1])[::-1][starts]
     inside = following <= ends
     found = column.gather(np.where(inside, following, starts))
     return found if inside.all() else found.set(pl.Series(~inside), None)
+
+
+def count_groups(keys: list[I64], sizes: list[int]) -> tuple[list[I64], I64, I64]:
+    """Group rows by several dense numbers (0 to size - 1 each).
+
+    Returns the numbers of each group, key by key; the rows of each group; and each row's group. Unordered input.
+    """
+    total = float(np.prod([float(size) for size in sizes]))
+    if total >= 2.0**62:
+        table, of_row, rows = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True, return_counts=True)
+        return list(table.T), rows.astype(np.int64), of_row.ravel().astype(np.int64)
+    packed = keys[0]
+    for key, size in zip(keys[1:], sizes[1:], strict=True):
+        packed = packed * size + key
+    if total <= max(1 << 16, 4 * packed.size):
+        counts = np.bincount(packed, minlength=int(total))
+        groups = np.flatnonzero(counts)
+        place = np.zeros(int(total), dtype=np.int64)
+        place[groups] = np.arange(groups.size)
+        of_row, rows = place[packed], counts[groups]
+    else:
+        groups, of_row, rows = np.unique(packed, return_inverse=True, return_counts=True)
+    numbers: list[I64] = []
+    for size in reversed(sizes[1:]):
+        numbers.append(groups % size)
+        groups = groups // size
+    return [groups, *reversed(numbers)], rows.astype(np.int64), of_row.astype(np.int64)

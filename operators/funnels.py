@@ -15,7 +15,7 @@ import polars as pl
 from config import FunnelRules
 from events.hashing import hash_strings, mix, to_hex
 from events.schema import FUNNEL_STEPS, Schema
-from operators.columns import BEGINNING, I64, Mask, mark_changes, read_us, to_mask, to_utc
+from operators.columns import BEGINNING, I64, Mask, mark_changes, read_codes, read_us, to_utc
 
 CHAINS: Schema = {
     "scope_key": pl.UInt64,
@@ -50,18 +50,27 @@ def fold_funnel(events: pl.DataFrame, starts: I64, chains: pl.DataFrame, rules: 
     """
     scopes = _find_scopes(events, starts, rules)
     hits = _find_hits(events, scopes, rules)
-    if hits.height == 0:
+    if hits.row.size == 0:
         return Funnelled(pl.DataFrame(schema={**FUNNEL_STEPS, "dt": pl.Date}), _drop_expired(chains, rules, watermark))
     owner = _match_chains(chains, scopes)
     # Scopes without a hit keep their chains as they are.
     hit = np.zeros(scopes.ids.len(), dtype=np.bool_)
-    hit[hits["who"].to_numpy()] = True
-    touched = (owner >= 0) & hit[np.maximum(owner, 0)] if scopes.ids.len() else owner >= 0
-    work = _lay_out(hits, chains.filter(pl.Series(touched)), owner[touched])
-    levels = _advance(work, rules)
-    reached = _report(work, events, levels, rules)
-    state = pl.concat([chains.filter(pl.Series(~touched)), _take_state(work, events, scopes, levels, rules)])
+    hit[hits.who] = True
+    touched = (owner >= 0) & hit[np.maximum(owner, 0)]
+    work = _lay_out(hits, chains, owner, touched)
+    names = _name_attempts(work, events, chains, rules)
+    levels = _advance(work, _number_attempts(chains, touched), rules)
+    reached = _report(work, events, levels, names, rules)
+    state = pl.concat([chains.filter(pl.Series(~touched)), _take_state(work, events, scopes, levels, names, chains)])
     return Funnelled(reached, _drop_expired(state, rules, watermark))
+
+
+def _number_attempts(chains: pl.DataFrame, touched: Mask) -> I64:
+    """Number the attempts of carried chains, equal for equal ids; 0 for the rest of the state."""
+    numbers = np.zeros(chains.height, dtype=np.int64)
+    if touched.any():
+        numbers[touched] = chains["attempt_id"].filter(pl.Series(touched)).rank("dense").cast(pl.Int64).to_numpy()
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -90,20 +99,36 @@ def _find_scopes(events: pl.DataFrame, starts: I64, rules: FunnelRules) -> _Scop
     return _Scopes(np.cumsum(begins) - 1, keys, ids)
 
 
-def _find_hits(events: pl.DataFrame, scopes: _Scopes, rules: FunnelRules) -> pl.DataFrame:
-    schema = {"who": pl.Int64, "turn": pl.Int8, "time": pl.Int64, "level": pl.Int64, "row": pl.Int64}
+@dataclass(frozen=True)
+class _Work:
+    """Carried chains and hits of a batch, by (scope, carried first, time, level, arrival); one row each.
+
+    `row`: the event's row, -1 - (row of the state) for a carried chain.
+    """
+
+    who: I64
+    time: I64
+    level: I64
+    row: I64
+    reached: I64
+
+    @property
+    def is_carried(self) -> Mask:
+        return self.row < 0
+
+
+def _find_hits(events: pl.DataFrame, scopes: _Scopes, rules: FunnelRules) -> _Work:
+    none = np.empty(0, dtype=np.int64)
     if events.height == 0:
-        return pl.DataFrame(schema=schema)
-    times, step = read_us(events["event_time"]), events["step"]
-    parts = []
-    for level, name in enumerate(rules.steps):
-        rows = np.flatnonzero(to_mask(step == name))
-        parts.append(
-            pl.DataFrame(
-                {"who": scopes.of_row[rows], "turn": 1, "time": times[rows], "level": level, "row": rows}, schema=schema
-            )
-        )
-    return pl.concat(parts)
+        return _Work(none, none, none, none, none)
+    times, codes = read_us(events["event_time"]), read_codes(events["step"])
+    wanted = read_codes(pl.Series(rules.steps, dtype=pl.String))
+    parts = [np.flatnonzero(codes == code) for code in wanted]
+    row = np.concatenate(parts)
+    level = np.repeat(np.arange(len(parts)), [part.size for part in parts])
+    order = np.lexsort((row, level, times[row], scopes.of_row[row]))
+    row, level = row[order], level[order]
+    return _Work(scopes.of_row[row], times[row], level, row, times[row])
 
 
 def _match_chains(chains: pl.DataFrame, scopes: _Scopes) -> I64:
@@ -124,20 +149,21 @@ def _match_chains(chains: pl.DataFrame, scopes: _Scopes) -> I64:
     return found["who"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
-def _lay_out(hits: pl.DataFrame, carried: pl.DataFrame, owner: I64) -> pl.DataFrame:
-    """Put each scope's carried chains before its hits; ties go to the funnel's order, then to arrival."""
-    before = carried.select(
-        pl.Series("who", owner),
-        pl.lit(0, dtype=pl.Int8).alias("turn"),
-        pl.col("entered_us").alias("time"),
-        "level",
-        pl.lit(-1, dtype=pl.Int64).alias("row"),
-        "reached_us",
-        "attempt_id",
-        "person_hash",
+def _lay_out(hits: _Work, chains: pl.DataFrame, owner: I64, touched: Mask) -> _Work:
+    """Put each scope's carried chains before its hits."""
+    carried = np.flatnonzero(touched)
+    if carried.size == 0:
+        return hits
+    who = np.concatenate([owner[carried], hits.who])
+    order = np.argsort(who, kind="stable")
+    entered, reached = chains["entered_us"].to_numpy()[carried], chains["reached_us"].to_numpy()[carried]
+    return _Work(
+        who[order],
+        np.concatenate([entered, hits.time])[order],
+        np.concatenate([chains["level"].to_numpy()[carried], hits.level])[order],
+        np.concatenate([-1 - carried, hits.row])[order],
+        np.concatenate([reached, hits.time])[order],
     )
-    work = pl.concat([before, hits], how="diagonal")
-    return work.sort("who", "turn", "time", "level", "row")
 
 
 @dataclass(frozen=True)
@@ -152,47 +178,28 @@ class _Levels:
     fresh: Mask
 
 
-def _advance(work: pl.DataFrame, rules: FunnelRules) -> _Levels:
-    n = work.height
+def _advance(work: _Work, attempts: I64, rules: FunnelRules) -> _Levels:
+    n = work.row.size
     rows = np.arange(n, dtype=np.int64)
-    time, level = work["time"].to_numpy(), work["level"].to_numpy()
-    is_carried = work["turn"].to_numpy() == 0
-    began = _begin_of_scope(work)
-    chain = _name_chains(work, is_carried)
+    is_carried = work.is_carried
+    began = np.maximum.accumulate(np.where(mark_changes(work.who), rows, 0))
+    # A chain is known by its entry's row; carried chains of several levels that are one attempt share a name.
+    chain = np.where(is_carried, -1 - attempts[np.where(is_carried, -1 - work.row, 0)], rows) if attempts.size else rows.copy()
     took, fresh = is_carried.copy(), np.zeros(n, dtype=np.bool_)
-    entry, entered = np.where(is_carried | (level == 0), rows, -1), time.copy()
-    first = np.where(is_carried, work["reached_us"].fill_null(0).to_numpy(), time)
-    below = np.full(n, BEGINNING, dtype=np.int64)
+    entry, entered = rows.copy(), work.time.copy()
+    first, below = work.reached.copy(), np.full(n, BEGINNING, dtype=np.int64)
     for depth in range(len(rules.steps)):
-        here = level == depth
-        if depth == 0:
-            took[here] = True
-        else:
-            mine = np.flatnonzero(here & ~is_carried)
-            lower = _latest(took & (level == depth - 1))[mine]
-            valid = (lower >= began[mine]) & (lower >= 0)
-            valid &= time[mine] <= np.where(valid, entered[lower], 0) + rules.within
+        here = work.level == depth
+        mine = np.flatnonzero(here & ~is_carried)
+        if depth > 0 and mine.size:
+            lower = _latest(took & (work.level == depth - 1))[mine]
+            valid = lower >= began[mine]
+            valid &= work.time[mine] <= np.where(valid, entered[lower], 0) + rules.within
             mine, lower = mine[valid], lower[valid]
-            took[mine] = True
             entry[mine], entered[mine], below[mine], chain[mine] = entry[lower], entered[lower], first[lower], chain[lower]
-        _find_first(here & took, chain, began, first, fresh, is_carried)
-    return _Levels(took, entry, first, below, fresh)
-
-
-def _begin_of_scope(work: pl.DataFrame) -> I64:
-    changed = mark_changes(work["who"].to_numpy())
-    return np.maximum.accumulate(np.where(changed, np.arange(work.height), 0))
-
-
-def _name_chains(work: pl.DataFrame, is_carried: Mask) -> I64:
-    # A chain is known by its entry's row; carried chains of several levels that share an attempt share a name.
-    names = np.arange(work.height, dtype=np.int64)
-    rows = np.flatnonzero(is_carried)
-    if rows.size:
-        attempts = work["attempt_id"].gather(rows)
-        ranks = attempts.rank("dense").cast(pl.Int64).to_numpy()
-        names[rows] = -ranks
-    return names
+        took[mine] = True
+        _find_first(np.flatnonzero(here & took), chain, began, first, fresh)
+    return _Levels(took, entry, first, below, fresh & ~is_carried)
 
 
 def _latest(marks: Mask) -> I64:
@@ -200,44 +207,46 @@ def _latest(marks: Mask) -> I64:
     return np.maximum.accumulate(np.where(marks, np.arange(len(marks)), -1))
 
 
-def _find_first(marks: Mask, chain: I64, began: I64, first: I64, fresh: Mask, is_carried: Mask) -> None:
-    rows = np.flatnonzero(marks)
+def _find_first(rows: I64, chain: I64, began: I64, first: I64, fresh: Mask) -> None:
     if rows.size == 0:
         return
     again = np.zeros(rows.size, dtype=np.bool_)
     again[1:] = (chain[rows[1:]] == chain[rows[:-1]]) & (rows[:-1] >= began[rows[1:]])
-    fresh[rows] = ~again & ~is_carried[rows]
+    fresh[rows] = ~again
     # A chain that takes the same level again keeps the moment of its first arrival.
     start = np.maximum.accumulate(np.where(~again, np.arange(rows.size), 0))
     first[rows] = first[rows[start]]
 
 
-def _attempt_ids(work: pl.DataFrame, events: pl.DataFrame, entry: I64, rules: FunnelRules) -> pl.Series:
-    """Return the attempt ids of the given entry rows: kept for carried chains, made for new ones."""
-    ids = work["attempt_id"].gather(entry)
-    new = ids.is_null().arg_true().to_numpy()
-    if new.size:
-        row = work["row"].to_numpy()[entry[new]]
-        parts = (
-            np.full(row.size, hash_strings(pl.Series([rules.name]))[0], dtype=np.uint64),
-            events["person_hash"].to_numpy()[row],
-            read_us(events["event_time"])[row].view(np.uint64),
-            hash_strings(events["event_id"].gather(row)),
-        )
-        ids = ids.scatter(new, to_hex(mix(*parts, seed=5), mix(*parts, seed=6)))
-    return ids
+def _name_attempts(work: _Work, events: pl.DataFrame, chains: pl.DataFrame, rules: FunnelRules) -> tuple[pl.Series, I64]:
+    """Return the ids of all attempts, the state's first, and the place in it of each row that enters one."""
+    made = np.flatnonzero((work.level == 0) & (work.row >= 0))
+    row = work.row[made]
+    parts = (
+        np.full(row.size, hash_strings(pl.Series([rules.name]))[0], dtype=np.uint64),
+        events["person_hash"].to_numpy()[row],
+        work.time[made].view(np.uint64),
+        hash_strings(events["event_id"].gather(row)),
+    )
+    ids = pl.concat([chains["attempt_id"], to_hex(mix(*parts, seed=5), mix(*parts, seed=6))], rechunk=True)
+    place = np.where(work.row < 0, -1 - work.row, 0)
+    place[made] = chains.height + np.arange(row.size)
+    return ids, place
 
 
-def _report(work: pl.DataFrame, events: pl.DataFrame, levels: _Levels, rules: FunnelRules) -> pl.DataFrame:
+def _report(
+    work: _Work, events: pl.DataFrame, levels: _Levels, names: tuple[pl.Series, I64], rules: FunnelRules
+) -> pl.DataFrame:
     rows = np.flatnonzero(levels.fresh)
-    entry, time = levels.entry[rows], work["time"].to_numpy()
-    entered, reached, level = time[entry], time[rows], work["level"].to_numpy()[rows]
+    ids, place = names
+    entry = levels.entry[rows]
+    entered, reached, level, row = work.time[entry], work.time[rows], work.level[rows], work.row[rows]
     previous = np.where(level == 0, reached, levels.below[rows])
-    row, when = work["row"].to_numpy()[rows], to_utc(reached)
+    when = to_utc(reached)
     return pl.DataFrame(
         {
             "funnel": pl.Series([rules.name], dtype=pl.String).new_from_index(0, rows.size),
-            "attempt_id": _attempt_ids(work, events, entry, rules),
+            "attempt_id": ids.gather(place[entry]),
             "person_id": events["person_id"].gather(row),
             "step_index": pl.Series(level).cast(pl.Int32),
             "step": pl.Series(rules.steps, dtype=pl.String).gather(level),
@@ -245,35 +254,35 @@ def _report(work: pl.DataFrame, events: pl.DataFrame, levels: _Levels, rules: Fu
             "reached_at": when,
             "seconds_from_entry": (reached - entered) / 1e6,
             "seconds_from_previous": (reached - previous) / 1e6,
-            "channel": events["channel"].gather(row),
+            "channel": events["channel"].gather(row).cast(pl.String),
             "dt": when.dt.date(),
-        },
-        schema={**FUNNEL_STEPS, "dt": pl.Date},
+        }
     )
 
 
 def _take_state(
-    work: pl.DataFrame, events: pl.DataFrame, scopes: _Scopes, levels: _Levels, rules: FunnelRules
+    work: _Work, events: pl.DataFrame, scopes: _Scopes, levels: _Levels, names: tuple[pl.Series, I64], chains: pl.DataFrame
 ) -> pl.DataFrame:
     took = np.flatnonzero(levels.took)
-    who, level = work["who"].to_numpy()[took], work["level"].to_numpy()[took]
+    depth = int(work.level.max()) + 1
     # Of each scope and level the last row taken; rows are in order already.
-    depth = len(rules.steps)
     newest = np.full(scopes.ids.len() * depth, -1, dtype=np.int64)
-    newest[who * depth + level] = took
+    newest[work.who[took] * depth + work.level[took]] = took
     rows = newest[newest >= 0]
-    entry, who = levels.entry[rows], work["who"].to_numpy()[rows]
-    row = work["row"].to_numpy()[rows]
-    carried = work["person_hash"].fill_null(0).to_numpy()[rows]
+    ids, place = names
+    entry, who, row = levels.entry[rows], work.who[rows], work.row[rows]
+    person = events["person_hash"].to_numpy()[np.maximum(row, 0)]
+    if chains.height:
+        person = np.where(row < 0, chains["person_hash"].to_numpy()[np.maximum(-1 - row, 0)], person)
     return pl.DataFrame(
         {
             "scope_key": scopes.keys[who],
             "scope_id": scopes.ids.gather(who),
-            "person_hash": np.where(row >= 0, events["person_hash"].to_numpy()[np.maximum(row, 0)], carried),
-            "level": work["level"].to_numpy()[rows],
-            "entered_us": work["time"].to_numpy()[entry],
+            "person_hash": person,
+            "level": work.level[rows],
+            "entered_us": work.time[entry],
             "reached_us": levels.first[rows],
-            "attempt_id": _attempt_ids(work, events, entry, rules),
+            "attempt_id": ids.gather(place[entry]),
         },
         schema=CHAINS,
     )

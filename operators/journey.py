@@ -11,7 +11,6 @@ from events.schema import LATE_EVENTS, LEDGER
 from operators.columns import BEGINNING, FOREVER, read_us
 from operators.funnels import fold_funnel, start_chains
 from operators.order import count_origins, release_events
-from operators.paths import count_paths
 from operators.sessionize import finish_sessions, sessionize, start_sessions
 from operators.transitions import count_transitions
 
@@ -22,13 +21,15 @@ Tables = dict[str, list[pl.DataFrame]]
 class GroupBatch:
     """What one partition sends to one key group: its events for it, and how far the partition has come.
 
-    `latest`: largest event time of the partition so far (microseconds); `active` is False once it has ended.
+    `latest`: largest event time of the partition so far (microseconds); `active` is False once it has ended; `flush`
+    asks for everything that the watermark allows.
     """
 
     partition: str
     latest: int
     active: bool
     events: pl.DataFrame | None
+    flush: bool = False
 
 
 @dataclass
@@ -88,7 +89,8 @@ def release_batch(state: GroupState, watermark: int, config: Config) -> Tables:
     _add(out, "transitions", count_transitions(done.events, done.closed))
     sessions = finish_sessions(done.closed)
     _add(out, "sessions", sessions)
-    _add(out, "paths", count_paths(sessions))
+    # Paths are counted once a commit, by the writer: see flows.graph.
+    _add(out, "paths", sessions)
     if done.events.height:
         _add(out, "events", done.events)
         _add(out, "ledger", _settle(released.accepted, "accepted"))

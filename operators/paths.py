@@ -2,61 +2,54 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
-from events.hashing import hash_strings, to_hex
+from events.hashing import U64, hash_strings, mix, to_hex
 from events.schema import PATHS
+from operators.columns import read_codes, renumber
 
-SEPARATOR = "\x1f"  # the unit separator, which no step name should hold; the hash is over the joined text
 
 
 def count_paths(sessions: pl.DataFrame) -> pl.DataFrame:
     """Count `sessions` rows by (dt, steps).
 
     Input: rows of the sessions table. Output: rows of the paths table with `dt`; n -> m; sorted by (dt, path_hash).
+    `path_hash`: the sum, in 128 bits by two seeds, of the mixed hashes of (step, place in the path).
     """
     if sessions.height == 0:
         return pl.DataFrame(schema={**PATHS, "dt": pl.Date})
-    joined = sessions.select(
-        "dt",
-        pl.col("steps").list.join(SEPARATOR).alias("joined"),
-        pl.col("steps").list.len().alias("length"),
-        "events",
-        "duration_s",
-        pl.int_range(pl.len(), dtype=pl.Int64).alias("row"),
-    )
-    counted = joined.group_by("dt", "joined", "length").agg(
-        pl.col("row").first(),
-        pl.len().cast(pl.Int64).alias("sessions"),
-        pl.col("events").sum(),
-        (pl.col("duration_s") * 1e6).round().cast(pl.Int64).sum().alias("micros"),
-    )
-    return _finish(counted, sessions["steps"].gather(counted["row"]))
-
-
-def merge_paths(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """Sum rows of the paths table that share (dt, path_hash)."""
-    return (
-        pl.concat(parts)
-        .group_by("dt", "path_hash")
-        .agg(
-            pl.col("steps").first(),
-            pl.col("sessions").sum(),
-            pl.col("events").sum(),
-            (pl.col("total_seconds") * 1e6).round().cast(pl.Int64).sum() / 1e6,
+    high, low = hash_paths(sessions["steps"])
+    counted = (
+        sessions.select(
+            "dt",
+            pl.Series("high", high),
+            pl.Series("low", low),
+            "events",
+            (pl.col("duration_s") * 1e6).round().cast(pl.Int64).alias("micros"),
+            pl.int_range(pl.len(), dtype=pl.Int64).alias("row"),
         )
-        .select(*PATHS, "dt")
-        .sort("dt", "path_hash")
+        .group_by("dt", "high", "low")
+        .agg(pl.len().cast(pl.Int64).alias("sessions"), pl.col("events", "micros").sum(), pl.col("row").first())
     )
-
-
-def _finish(counted: pl.DataFrame, steps: pl.Series) -> pl.DataFrame:
-    path_hash = to_hex(hash_strings(counted["joined"], seed=3), hash_strings(counted["joined"], seed=4))
     return counted.select(
-        steps.alias("steps"),
-        path_hash.alias("path_hash"),
+        sessions["steps"].gather(counted["row"]).alias("steps"),
+        to_hex(counted["high"].to_numpy(), counted["low"].to_numpy()).alias("path_hash"),
         "sessions",
         "events",
         (pl.col("micros") / 1e6).alias("total_seconds"),
         "dt",
     ).sort("dt", "path_hash")
+
+
+def hash_paths(steps: pl.Series) -> tuple[U64, U64]:
+    """Hash lists of steps to 128 bits, as two columns; n -> n; no list is null or empty."""
+    lengths = steps.list.len().to_numpy().astype(np.int64)
+    begin = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    flat = steps.explode()
+    named = renumber(read_codes(flat), flat)
+    place = (np.arange(flat.len()) - np.repeat(begin, lengths)).view(np.uint64)
+    halves = [
+        np.add.reduceat(mix(hash_strings(named.names, seed=seed)[named.numbers], place, seed=seed), begin) for seed in (3, 4)
+    ]
+    return halves[0], halves[1]

@@ -9,8 +9,8 @@ import polars as pl
 
 from config import SessionRules
 from events.hashing import hash_strings, mix, to_hex
-from events.schema import STRINGS, Schema
-from operators.columns import I64, Mask, first_known, list_runs, read_us, to_mask, to_utc
+from events.schema import CODED, STRINGS, Schema
+from operators.columns import I64, Mask, first_known, list_runs, mark_changes, read_us, to_mask, to_utc
 
 OPEN_SESSIONS: Schema = {
     "person_hash": pl.UInt64,
@@ -150,7 +150,10 @@ def _number_events(events: pl.DataFrame, times: I64, runs: _Runs, state: pl.Data
     new = runs.carried < 0
     ids = _make_ids(events, times, runs.begin)
     index = np.arange(len(times), dtype=np.int64) - runs.begin[runs.of_row]
-    previous_step = events["step"].shift(1).set(_mask_rows(len(times), runs.begin[new]), None)
+    step = events["step"].cast(CODED)
+    before = np.arange(-1, len(times) - 1)
+    before[runs.begin] = 0
+    previous_step = step.gather(before).set(_mask_rows(len(times), runs.begin[new]), None)
     previous_us = np.empty_like(times)
     previous_us[1:] = times[:-1]
     previous_us[runs.begin] = times[runs.begin]
@@ -158,7 +161,7 @@ def _number_events(events: pl.DataFrame, times: I64, runs: _Runs, state: pl.Data
         on, rows = ~new, runs.carried[~new]
         ids = ids.scatter(np.flatnonzero(on), state["session_id"].gather(rows))
         index += np.where(on, state["events"].to_numpy()[np.maximum(runs.carried, 0)], 0)[runs.of_row]
-        previous_step = previous_step.scatter(runs.begin[on], state["exit_step"].gather(rows))
+        previous_step = previous_step.scatter(runs.begin[on], state["exit_step"].gather(rows).cast(CODED))
         previous_us[runs.begin[on]] = state["last_us"].to_numpy()[rows]
     return events.with_columns(
         ids.gather(runs.of_row).alias("session_id"),
@@ -183,13 +186,13 @@ def _make_ids(events: pl.DataFrame, times: I64, begin: I64) -> pl.Series:
 
 def _summarise(events: pl.DataFrame, times: I64, runs: _Runs) -> pl.DataFrame:
     begin, end = runs.begin, runs.end
-    step, channel = events["step"], events["channel"]
-    moves = to_mask((step != events["previous_step"]).fill_null(True))
-    switches = np.ones(len(times), dtype=np.bool_)
-    switches[1:] = to_mask(channel.slice(1) != channel.slice(0, channel.len() - 1))
+    step, channel = events["step"].cast(CODED), events["channel"].cast(CODED)
+    moves = to_mask(step.ne_missing(events["previous_step"]))
+    switches = mark_changes(channel.to_physical().to_numpy())
     switches[begin] = True
-    channels = list_runs(channel.filter(pl.Series(switches)), _count_in(switches, begin))
-    if _count_in(switches, begin).max() > 2:
+    changes = _count_in(switches, begin)
+    channels = list_runs(channel.filter(pl.Series(switches)).cast(pl.String), changes)
+    if changes.max() > 2:
         channels = channels.list.unique(maintain_order=True)
     missing = pl.Series([None], dtype=pl.String).new_from_index(0, events.height)
     device = events["device_id"] if "device_id" in events.columns else missing
@@ -205,10 +208,10 @@ def _summarise(events: pl.DataFrame, times: I64, runs: _Runs) -> pl.DataFrame:
             "device_id": first_known(device, begin, end),
             "user_id": first_known(user, begin, end),
             "channels": channels,
-            "exit_channel": channel.gather(end),
-            "entry_step": step.gather(begin),
-            "exit_step": step.gather(end),
-            "steps": list_runs(step.filter(pl.Series(moves)), _count_in(moves, begin)),
+            "exit_channel": channel.gather(end).cast(pl.String),
+            "entry_step": step.gather(begin).cast(pl.String),
+            "exit_step": step.gather(end).cast(pl.String),
+            "steps": list_runs(step.filter(pl.Series(moves)).cast(pl.String), _count_in(moves, begin)),
             "path_cut": False,
         },
         schema=OPEN_SESSIONS,

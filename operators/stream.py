@@ -12,7 +12,7 @@ from bytewax.operators import StatefulBatchLogic
 from config import Config
 from events.canonical import Decoded
 from events.hashing import key_groups
-from events.raw import LaneEnd
+from events.raw import EpochEnd, LaneEnd
 from events.rejects import check_limit
 from operators.accept import Accepted, accept_events
 from operators.columns import BEGINNING
@@ -47,7 +47,7 @@ class Delivery:
     output: Output | None
 
 
-class AcceptLogic(StatefulBatchLogic[Decoded | LaneEnd, Delivery, bytes]):
+class AcceptLogic(StatefulBatchLogic[Decoded | LaneEnd | EpochEnd, Delivery, bytes]):
     """Watermark, lateness and receipt of one source partition."""
 
     def __init__(self, config: Config, state: bytes | None) -> None:
@@ -56,11 +56,12 @@ class AcceptLogic(StatefulBatchLogic[Decoded | LaneEnd, Delivery, bytes]):
         if state is not None:
             _, self.latest, self.received, self.dead, self.ended = PARTITION_STATE.unpack(state)
 
-    def on_batch(self, values: list[Decoded | LaneEnd]) -> tuple[Iterable[Delivery], bool]:
-        return [self._end(value) if isinstance(value, LaneEnd) else self._take(value) for value in values], False
+    def on_batch(self, values: list[Decoded | LaneEnd | EpochEnd]) -> tuple[Iterable[Delivery], bool]:
+        return [self._take(value) if isinstance(value, Decoded) else self._mark(value) for value in values], False
 
-    def _end(self, end: LaneEnd) -> Delivery:
-        batch = GroupBatch(end.partition, self.latest, False, None)
+    def _mark(self, mark: LaneEnd | EpochEnd) -> Delivery:
+        is_end = isinstance(mark, LaneEnd)
+        batch = GroupBatch(mark.partition, self.latest, not is_end, None, flush=True)
         return Delivery([(group, batch) for group in range(self.config.job.key_groups)], None)
 
     def _take(self, decoded: Decoded) -> Delivery:
@@ -129,13 +130,14 @@ class GroupLogic(StatefulBatchLogic[GroupBatch, Output, bytes]):
         self.waiting = self.state.waiting()
 
     def on_batch(self, values: list[GroupBatch]) -> tuple[Iterable[Output], bool]:
-        out = []
+        out, flush = [], False
         for batch in values:
             tables = take_batch(self.state, batch)
             self.waiting += batch.events.height if batch.events is not None else 0
             if tables:
                 out.append(Output(tables))
-        if self.waiting >= self.config.job.release_rows:
+            flush = flush or batch.flush
+        if self.waiting >= self.config.job.release_rows or (flush and self.waiting):
             watermark = find_watermark(self.state, self.partitions, self.config.sessions.allowed_lateness)
             if watermark > self.state.released:
                 out.append(Output(release_batch(self.state, watermark, self.config)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from events.schema import END, START, UTC
-from operators.columns import I64
+from events.schema import CODED, END, START, UTC
+from operators.columns import Dense, I64, Mask, count_groups, read_codes, read_us, renumber, to_mask
 
 BUCKETS_PER_DOUBLING = 8
 ZERO_BUCKET = -1000  # no time passed
@@ -22,47 +22,67 @@ def count_transitions(events: pl.DataFrame, closed: pl.DataFrame) -> pl.DataFram
     closed sessions. Output: COUNTED, one row per (hour, channel, from, to, bucket), bucket null for `(start)` and
     `(end)`; n + closed -> m; unordered. Bucket: floor(8 log2 seconds), -1000 for 0 s.
     """
-    parts = []
-    if events.height:
-        elapsed = events["event_time"].to_physical().to_numpy() - events["previous_us"].to_numpy()
-        inner = events.select(
-            _hour(pl.col("event_time").to_physical()).alias("hour_us"),
-            "channel",
-            pl.col("previous_step").fill_null(START).alias("from_step"),
-            pl.col("step").alias("to_step"),
-            pl.when(pl.col("previous_step").is_not_null()).then(pl.Series(find_buckets(elapsed))).alias("bucket"),
-            pl.Series("micros", elapsed),
-        )
-        parts.append(inner)
-    if closed.height:
-        parts.append(
-            closed.select(
-                _hour(pl.col("last_us")).alias("hour_us"),
-                pl.col("exit_channel").alias("channel"),
-                pl.col("exit_step").alias("from_step"),
-                pl.lit(END).alias("to_step"),
-                pl.lit(None, dtype=pl.Int32).alias("bucket"),
-                pl.lit(0, dtype=pl.Int64).alias("micros"),
-            )
-        )
-    if not parts:
+    if events.height == 0 and closed.height == 0:
         return pl.DataFrame(schema=COUNTED)
-    counted = pl.concat(parts).group_by("hour_us", "channel", "from_step", "to_step", "bucket").agg(
-        pl.len().cast(pl.Int64).alias("n"), pl.col("micros").sum()
+    # Steps and channels of both kinds of row share one numbering; `(start)` and `(end)` are numbers 0 and 1.
+    times = np.concatenate([read_us(events["event_time"]), closed["last_us"].to_numpy()]) if events.height else closed["last_us"].to_numpy()
+    elapsed = np.zeros(len(times), dtype=np.int64)
+    buckets = np.zeros(len(times), dtype=np.int64)
+    inner = np.zeros(len(times), dtype=np.bool_)
+    parts = [events] if events.height else []
+    steps = _stack([frame["step"] for frame in parts] + [frame["previous_step"] for frame in parts] + [closed["exit_step"]])
+    channels = _stack([frame["channel"] for frame in parts] + [closed["exit_channel"]])
+    step = renumber(read_codes(steps.fill_null(START)), steps.fill_null(START))
+    channel = renumber(read_codes(channels), channels)
+    n, m = events.height, closed.height
+    names = pl.concat([pl.Series([END], dtype=pl.String), step.names])
+    origin = np.concatenate([step.numbers[n : 2 * n], step.numbers[2 * n :]]) + 1
+    target = np.concatenate([step.numbers[:n] + 1, np.zeros(m, dtype=np.int64)])
+    if n:
+        elapsed[:n] = times[:n] - events["previous_us"].to_numpy()
+        inner[:n] = to_mask(events["previous_step"].is_not_null())
+        found = find_buckets(elapsed[:n][inner[:n]])
+        buckets[np.flatnonzero(inner)] = found
+    return _count(times // HOUR_US, (channel, origin, target, names), buckets, inner, elapsed)
+
+
+def _stack(columns: list[pl.Series]) -> pl.Series:
+    return pl.concat([column.cast(CODED).alias("value") for column in columns], rechunk=True)
+
+
+def _count(
+    hours: I64, steps: tuple[Dense, I64, I64, pl.Series], buckets: I64, inner: Mask, elapsed: I64
+) -> pl.DataFrame:
+    channel, origin, target, names = steps
+    first, lowest = int(hours.min()), int(buckets.min())
+    # Rows without a bucket get the number below the lowest.
+    bars = np.where(inner, buckets - lowest + 1, 0)
+    sizes = [int(hours.max()) - first + 1, channel.names.len(), names.len(), names.len()]
+    # In two turns, so that the numbers to count over stay few.
+    keys, _, pair = count_groups([hours - first, channel.numbers, origin, target], sizes)
+    (of_pair, bar), rows, of_row = count_groups([pair, bars], [keys[0].size, int(bars.max()) + 1])
+    groups = [*(key[of_pair] for key in keys), bar]
+    micros = np.bincount(of_row, weights=elapsed, minlength=len(rows)).astype(np.int64)
+    bucket = pl.Series(groups[4] + lowest - 1, dtype=pl.Int64).cast(pl.Int32)
+    return pl.DataFrame(
+        {
+            "hour": pl.Series((groups[0] + first) * HOUR_US).cast(UTC),
+            "channel": channel.names.gather(groups[1]),
+            "from_step": names.gather(groups[2]),
+            "to_step": names.gather(groups[3]),
+            "bucket": bucket.set(pl.Series(groups[4] == 0), None),
+            "n": rows,
+            "micros": micros,
+        },
+        schema=COUNTED,
     )
-    return counted.select(pl.col("hour_us").cast(UTC).alias("hour"), "channel", "from_step", "to_step", "bucket", "n", "micros")
 
 
-def _hour(micros: pl.Expr) -> pl.Expr:
-    hour = pl.lit(HOUR_US, dtype=pl.Int64)
-    return micros // hour * hour
-
-
-def find_buckets(micros: I64) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def find_buckets(micros: I64) -> I64:
     """Give each duration its histogram bucket; n -> n."""
-    buckets = np.full(len(micros), ZERO_BUCKET, dtype=np.int32)
+    buckets = np.full(len(micros), ZERO_BUCKET, dtype=np.int64)
     some = micros > 0
-    exact = np.floor(BUCKETS_PER_DOUBLING * np.log2(micros[some] / 1e6)).astype(np.int32)
+    exact = np.floor(BUCKETS_PER_DOUBLING * np.log2(micros[some] / 1e6)).astype(np.int64)
     buckets[some] = exact
     return buckets
 

@@ -5,40 +5,46 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from typing import Any
 
 import duckdb
 
+from config import FunnelRules
 from sinks.manifest import Manifest, read_manifest
-from sinks.storage import Folders, read_json
-from sinks.views import build_views
+from sinks.storage import Folders, pass_point, read_json
+from sinks.views import Declared, build_views
 
 
-def read_stages(folders: Folders) -> Mapping[str, Sequence[str]]:
-    """Read the declared stages that the warehouse's metadata hold."""
+def read_declared(folders: Folders) -> Declared:
+    """Read the declared stages and funnels that the warehouse's metadata hold."""
     path = folders.inner / "warehouse.json"
-    if not path.exists():
-        return {}
-    stages = read_json(path).get("stages", {})
-    return stages if isinstance(stages, dict) else {}
+    body: dict[str, Any] = read_json(path) if path.exists() else {}
+    funnels = [FunnelRules(**rules) for rules in body.get("funnel_rules", [])]
+    return Declared(body.get("stages", {}), funnels)
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, folders: Folders, manifest: Manifest) -> None:
     """Create every view of one manifest on a connection; paths in them are absolute."""
     connection.execute("BEGIN")
-    for name, select in build_views(folders.root.resolve(), manifest, read_stages(folders)).items():
+    for name, select in build_views(folders.root.resolve(), manifest, read_declared(folders)).items():
         connection.execute(f'CREATE OR REPLACE VIEW "{name}" AS {select}')
     connection.execute("COMMIT")
 
 
 def write_catalog(folders: Folders, manifest: Manifest) -> None:
-    """Replace `journeys.duckdb`: who has the old one open goes on reading the old epoch, whole."""
+    """Replace `journeys.duckdb`: who has the old one open goes on reading the old epoch, whole.
+
+    The caller holds the publish lock, so that no older catalog can take the place of a newer one.
+    """
     beside = folders.inner / f"catalog-{os.getpid()}-{threading.get_ident()}.duckdb"
     beside.unlink(missing_ok=True)
+    pass_point("before_catalog")
     with duckdb.connect(str(beside), config={"threads": 1}) as connection:
         create_views(connection, folders, manifest)
         connection.execute("CHECKPOINT")
+    pass_point("before_catalog_rename")
     os.replace(beside, folders.catalog)
+    pass_point("after_catalog")
     # A log that a client left beside the old catalog does not belong to the new one.
     folders.catalog.with_name(folders.catalog.name + ".wal").unlink(missing_ok=True)
 

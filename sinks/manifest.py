@@ -7,12 +7,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from errors import FormatError
 from events.schema import TABLES
-from sinks.storage import Folders, hold_publish_lock, pass_point, read_json, write_atomically
+from sinks.storage import Folders, hold_publish_lock, hold_rewrite_lock, pass_point, read_json, write_atomically
 
 FORMAT = 1
+MERGED = "merged-"  # how the names of compacted files begin
 KEPT = 20  # older manifests, and files only they name, are let go of
 
 
@@ -35,7 +37,8 @@ class Manifest:
 
     `epoch`: all epochs before it are in; `parts`: writer -> number of its commits that are in; `files`: tables;
     `tail`: what the end of a finished replay added, taken back when the replay goes on; `complete`: the
-    inputs' digest if everything was read to the end.
+    inputs' digest if everything was read to the end; `forgotten`: how many rows forgetting took away, which
+    `journeys check` has to know (see `sinks.forgetting`).
     """
 
     version: int = 0
@@ -45,6 +48,7 @@ class Manifest:
     files: Files = field(default_factory=dict)
     tail: Files = field(default_factory=dict)
     complete: str = ""
+    forgotten: tuple[dict[str, Any], ...] = ()
 
     def visible(self, table: str) -> tuple[DataFile, ...]:
         """Return the files of a table, tail included."""
@@ -75,6 +79,7 @@ def load_manifest(path: Path) -> Manifest:
         files=load_files(value["files"]),
         tail=load_files(value["tail"]),
         complete=str(value["complete"]),
+        forgotten=tuple(value.get("forgotten", ())),  # type: ignore[arg-type]
     )
 
 
@@ -95,7 +100,7 @@ def publish(folders: Folders, manifest: Manifest) -> Manifest:
     manifest = replace(manifest, version=manifest.version + 1)
     body = {
         "format": FORMAT,
-        **{key: getattr(manifest, key) for key in ("version", "epoch", "run", "parts", "complete")},
+        **{key: getattr(manifest, key) for key in ("version", "epoch", "run", "parts", "complete", "forgotten")},
         "files": save_files(manifest.files),
         "tail": save_files(manifest.tail),
     }
@@ -120,8 +125,10 @@ def clean_up(folders: Folders, *, keep: int = KEPT) -> int:
         needed = {file.path for path in kept for file in _all_files(load_manifest(path))}
         gone = {file.path for path in old for file in _all_files(load_manifest(path))} - needed
         for name in gone:
+            pass_point("before_clean_file")
             (folders.root / name).unlink(missing_ok=True)
         for path in old:
+            pass_point("before_clean_manifest")
             path.unlink(missing_ok=True)
         return len(gone)
 
@@ -129,18 +136,31 @@ def clean_up(folders: Folders, *, keep: int = KEPT) -> int:
 def remove_orphans(folders: Folders, keep: Iterable[str]) -> int:
     """Remove data files that no manifest and nothing in `keep` names: leftovers of a killed run.
 
-    Only the holder of the writer lock may call this.
+    Only the holder of the writer lock may call this. What a running compaction wrote stays.
     """
-    named = {file.path for path in list_manifests(folders) for file in _all_files(load_manifest(path))} | set(keep)
-    removed = 0
-    for table in TABLES:
-        for path in (folders.root / table).rglob("*.parquet"):
-            if path.relative_to(folders.root).as_posix() not in named:
+    with hold_rewrite_lock(folders, wait=False) as alone, hold_publish_lock(folders):
+        named = name_files(folders) | set(keep)
+        removed = 0
+        for path in list_data(folders):
+            merging = not alone and path.name.startswith(MERGED)
+            if not merging and path.relative_to(folders.root).as_posix() not in named:
+                pass_point("before_remove_orphan")
                 path.unlink(missing_ok=True)
                 removed += 1
-    for path in folders.inner.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+        for pattern in (".*.tmp", "catalog-*.duckdb*"):
+            for path in folders.inner.rglob(pattern):
+                path.unlink(missing_ok=True)
     return removed
+
+
+def list_data(folders: Folders) -> list[Path]:
+    """List every data file that stands in the folder, named by a manifest or not."""
+    return [path for table in TABLES for path in (folders.root / table).rglob("*.parquet")]
+
+
+def name_files(folders: Folders) -> set[str]:
+    """Return the paths of the data files that any manifest names."""
+    return {file.path for path in list_manifests(folders) for file in _all_files(load_manifest(path))}
 
 
 def _all_files(manifest: Manifest) -> list[DataFile]:

@@ -20,7 +20,7 @@ from events.schema import TABLES
 from sinks.manifest import DataFile, Files, file_size, save_files
 from sinks.storage import Folders, pass_point, write_atomically
 
-FLUSH_ROWS = 400_000
+FLUSH_ROWS = 250_000
 COMPRESSION = "zstd"
 COMPRESSION_LEVEL = 1
 
@@ -61,9 +61,9 @@ class WarehousePartition(StatefulSinkPartition[Rows, bytes]):
         for rows in items:
             for table, frames in rows.tables.items():
                 self.held.setdefault((table, rows.tail), []).extend(frames)
-        for key in (("events", False), ("events", True)):
-            if sum(frame.height for frame in self.held.get(key, ())) >= FLUSH_ROWS:
-                self._flush(*key)
+        # Large tables are written on the way, so that an epoch's length does not decide how much memory it takes.
+        for key in [key for key, frames in self.held.items() if sum(frame.height for frame in frames) >= FLUSH_ROWS]:
+            self._flush(*key)
 
     def _flush(self, table: str, tail: bool) -> None:
         frames = self.held.pop((table, tail), [])

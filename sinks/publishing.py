@@ -79,10 +79,27 @@ def publish_durable(folders: Folders, durable: dict[str, int], epoch: int, compl
         ]
         if ready or (complete and complete != manifest.complete):
             manifest = publish(folders, _extend(manifest, ready, epoch, complete))
+        if ready or complete or not folders.catalog.exists():
+            write_catalog(folders, manifest)
         forget_published(folders, manifest)
-    if ready or complete or not folders.catalog.exists():
-        write_catalog(folders, manifest)
     return manifest
+
+
+def refresh_catalog(folders: Folders) -> None:
+    """Write the catalog of the newest manifest: a kill may have come between the two, or the folder was moved."""
+    with hold_publish_lock(folders):
+        write_catalog(folders, read_manifest(folders))
+
+
+def find_lost(folders: Folders, manifest: Manifest, durable: dict[str, int]) -> list[str]:
+    """Name the durable commits that neither the manifest nor a waiting descriptor holds."""
+    waiting = {(found.part, found.commit) for found in list_descriptors(folders)}
+    return [
+        f"{part}-{commit}"
+        for part, commits in sorted(durable.items())
+        for commit in range(manifest.parts.get(part, 0) + 1, commits + 1)
+        if (part, commit) not in waiting
+    ]
 
 
 def _extend(manifest: Manifest, ready: list[Descriptor], epoch: int, complete: str) -> Manifest:
@@ -110,6 +127,7 @@ def discard_undurable(folders: Folders, durable: dict[str, int]) -> list[str]:
     kept: list[str] = []
     for found in list_descriptors(folders):
         if found.commit > durable.get(found.part, 0):
+            pass_point("before_discard_descriptor")
             found.path.unlink(missing_ok=True)
         else:
             kept += found.names()

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from errors import FormatError, WarehouseLockedError
 
-FAIL_AT = "JOURNEYS_FAIL_AT"  # tests only: "point" or "point:n" ends the process the n-th time it is passed
+# Tests only: "point", "point:n" or "point:n:signal" sends the process the signal (9) the n-th time and later.
+FAIL_AT = "JOURNEYS_FAIL_AT"
 _passed: dict[str, int] = {}
 
 
@@ -49,15 +50,16 @@ class Folders:
 
 
 def pass_point(name: str) -> None:
-    """A named point of the commit at which a test can kill the process."""
+    """A named point of the commit at which a test can kill or halt the process."""
     wanted = os.environ.get(FAIL_AT)
     if not wanted:
         return
-    point, _, count = wanted.partition(":")
+    point, _, rest = wanted.partition(":")
     if point == name:
+        count, _, number = rest.partition(":")
         _passed[name] = _passed.get(name, 0) + 1
         if _passed[name] >= int(count or 1):
-            os.kill(os.getpid(), 9)
+            os.kill(os.getpid(), int(number or 9))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -67,6 +69,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    pass_point("before_rename")
     os.replace(beside, path)
     sync_folder(path.parent)
 
@@ -121,5 +124,23 @@ def hold_publish_lock(folders: Folders) -> Iterator[None]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def hold_rewrite_lock(folders: Folders, *, wait: bool = True) -> Iterator[bool]:
+    """Keep out whoever else rewrites data files that were published: compaction, forgetting.
+
+    Yields whether the lock was got, which with `wait` it always is. Order of the locks: writer, rewrite, publish.
+    """
+    handle = os.open(folders.inner / "rewrite.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            got = True
+        except BlockingIOError:
+            got = False
+        yield got
     finally:
         os.close(handle)

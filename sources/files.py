@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
+from clock import read_stopwatch
 from events.canonical import Decoded
-from events.raw import LaneEnd
+from events.raw import EpochEnd, LaneEnd
 from sources.lanes import Decode, Lane, make_block
 from sources.readers import read_file
+
+LaneItem = Decoded | LaneEnd | EpochEnd
 
 BLOCKS_AHEAD = 6  # over all lanes of a process, beside one a lane
 SMALLEST_BLOCK = 256 << 10
@@ -69,7 +72,7 @@ class _Ahead:
     size: int
 
 
-class LanePartition(StatefulSourcePartition[Decoded | LaneEnd, bytes]):
+class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
     """One lane: reads ahead, decodes beside the dataflow's thread, remembers the position of the next block."""
 
     def __init__(self, source: FileSource, lane: Lane, position: Position) -> None:
@@ -79,6 +82,7 @@ class LanePartition(StatefulSourcePartition[Decoded | LaneEnd, bytes]):
         self.more = True
         self.ended = False
         self.saved = False
+        self.epoch_began = read_stopwatch()
         source.alignment.heads[lane.name] = -(1 << 62)
 
     def _cut(self, position: Position) -> Iterator[_Ahead]:
@@ -100,10 +104,11 @@ class LanePartition(StatefulSourcePartition[Decoded | LaneEnd, bytes]):
             else:
                 self.ahead.append(following)
 
-    def next_batch(self) -> list[Decoded | LaneEnd]:
+    def next_batch(self) -> list[LaneItem]:
         if self.saved:
             # Bytewax lets a source go on only when the epoch that it was saved in is durable, on every worker.
             self.saved = False
+            self.epoch_began = read_stopwatch()
             self.source.on_durable()
         if self.ended or self.source.is_stopping():
             self.source.alignment.heads.pop(self.lane.name, None)
@@ -123,7 +128,10 @@ class LanePartition(StatefulSourcePartition[Decoded | LaneEnd, bytes]):
         self.position = taken.after
         self._fill()
         self._show(decoded, taken.size)
-        return [decoded]
+        # Bytewax closes the epoch behind the batch that finds its time over: then the buffers are emptied as far
+        # as the watermark allows, so that little of them is saved.
+        last = read_stopwatch() - self.epoch_began >= self.source.interval
+        return [decoded, EpochEnd(self.lane.name)] if last else [decoded]
 
     def _show(self, decoded: Decoded, size: int) -> None:
         progress = self.source.progress
@@ -138,11 +146,11 @@ class LanePartition(StatefulSourcePartition[Decoded | LaneEnd, bytes]):
         return self.position.save()
 
 
-class FileSource(FixedPartitionedSource[Decoded | LaneEnd, bytes]):
+class FileSource(FixedPartitionedSource[LaneItem, bytes]):
     """All lanes of a replay.
 
     A lane's state is the position of its next block. `is_stopping` ends every lane at the next block, without a
-    LaneEnd; `on_durable` is called, from a worker's thread, when an epoch has become durable and before the next is read.
+    LaneEnd; `interval` is the epoch's length in microseconds; `on_durable` is called, from a worker's thread, when an epoch has become durable and before the next is read.
     """
 
     def __init__(
@@ -152,12 +160,14 @@ class FileSource(FixedPartitionedSource[Decoded | LaneEnd, bytes]):
         block: int,
         is_stopping: Callable[[], bool],
         on_durable: Callable[[], None],
+        interval: int,
     ) -> None:
         self.lanes = {lane.name: lane for lane in lanes}
         self.decode, self.is_stopping, self.on_durable = decode, is_stopping, on_durable
         # Blocks in flight bound the memory, so many lanes get smaller ones.
         self.depth = max(1, BLOCKS_AHEAD // max(1, len(lanes)))
         self.block = max(SMALLEST_BLOCK, min(block, block * BLOCKS_AHEAD // max(1, len(lanes))))
+        self.interval = interval / 1e6
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self.alignment = Alignment()
         self.progress = Progress()

@@ -1,0 +1,5 @@
+"""`python -m flows` is `journeys`."""
+
+from flows.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""`journeys check`, `compact`, `forget` and `backfill`: keep a warehouse right and in shape."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli_common import DEFAULT_WAREHOUSE, AsJson, ConfigFile, Warehouse, find_config, print_json, speak_out
+from maps.status import check_warehouse_exists
+from sinks.storage import Folders
+
+
+def check(warehouse: Warehouse = DEFAULT_WAREHOUSE, as_json: AsJson = False) -> None:
+    """Recompute sessions, transitions, paths and funnels from the events, and the ledger; exit 1 on a difference."""
+    from maps.check import check_warehouse
+
+    found = check_warehouse(_open(warehouse))
+    if as_json:
+        print_json(_plain(found))
+    else:
+        speak_out().print(str(found), markup=False, soft_wrap=True)
+    if found.differences:
+        raise typer.Exit(1)
+
+
+def compact(
+    warehouse: Warehouse = DEFAULT_WAREHOUSE,
+    small: Annotated[
+        int | None, typer.Option(min=0, metavar="BYTES", help="Files up to this size are merged.", show_default="32 MB")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Merge small data files; safe beside a running job and readers."""
+    from sinks.compaction import compact as compact_folders
+
+    folders = _open(warehouse)
+    _tell(compact_folders(folders) if small is None else compact_folders(folders, small_bytes=small), as_json)
+
+
+def forget(
+    person: Annotated[str, typer.Argument(metavar="PERSON", help="Id of the person.", show_default=False)],
+    warehouse: Warehouse = DEFAULT_WAREHOUSE,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a person's rows from every table and file, and print a receipt."""
+    from flows.forgetting import forget_person
+
+    _tell(forget_person(_open(warehouse), person), as_json)
+
+
+def backfill(config: ConfigFile = None, warehouse: Warehouse = DEFAULT_WAREHOUSE, as_json: AsJson = False) -> None:
+    """Recompute the funnels from the events for a changed config."""
+    from flows.backfill import backfill_funnels
+    from flows.settings import load_config
+
+    _tell(backfill_funnels(_open(warehouse), load_config(find_config(config))), as_json)
+
+
+def _open(warehouse: Path) -> Folders:
+    folders = Folders(warehouse)
+    check_warehouse_exists(folders)
+    return folders
+
+
+def _tell(outcome: object, as_json: bool) -> None:
+    if as_json:
+        print_json(_plain(outcome))
+    else:
+        speak_out().print(str(outcome), markup=False, soft_wrap=True)
+
+
+def _plain(outcome: object) -> Any:
+    if is_dataclass(outcome) and not isinstance(outcome, type):
+        return asdict(outcome)
+    return outcome

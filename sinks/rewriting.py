@@ -1,0 +1,103 @@
+"""Data files written anew: what compaction, forgetting and backfill share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from errors import FormatError, WarehouseError
+from sinks.manifest import MERGED, DataFile, Files, Manifest, file_size, list_data, name_files, read_manifest
+from sinks.storage import Folders, hold_publish_lock, pass_point, sync_folder
+
+COMPRESSION_LEVEL = 6  # written once and read often, so better packed than the job's own files
+ROW_GROUP = 100_000
+
+# Rows that a question asks for together stand together, so that a reader skips most row groups.
+ORDER: dict[str, tuple[str, ...]] = {
+    "events": ("person_id", "event_time", "source_partition", "source_position"),
+    "sessions": ("person_id", "started_at"),
+    "transitions": ("hour", "channel", "from_step", "to_step"),
+    "paths": ("path_hash",),
+    "funnel_steps": ("funnel", "person_id", "entered_at", "step_index"),
+    "late_events": ("source_partition", "source_position"),
+    "dead_letters": ("source_partition", "source_position"),
+    "ledger": ("source_partition", "source"),
+}
+
+
+def require_manifest(folders: Folders) -> Manifest:
+    """Read the newest manifest; raises WarehouseError where nothing was ever published."""
+    manifest = read_manifest(folders) if folders.manifests.exists() else Manifest()
+    if not manifest.version:
+        raise WarehouseError(f"{folders.root}: holds no tables", remedy="name the --warehouse that a replay wrote")
+    return manifest
+
+
+def read_data(folders: Folders, file: DataFile, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read one data file (its own columns, no `dt`); raises FormatError where it is missing or damaged."""
+    path = folders.root / file.path
+    try:
+        return pl.read_parquet(path, columns=None if columns is None else list(columns), hive_partitioning=False)
+    except (OSError, pl.exceptions.PolarsError) as problem:
+        raise damaged(path, problem) from problem
+
+
+def weigh_data(folders: Folders, file: DataFile) -> int:
+    """Return how many bytes a data file holds unpacked; raises FormatError where it is missing or damaged."""
+    path = folders.root / file.path
+    try:
+        metadata = pq.read_metadata(path)
+    except (OSError, ValueError) as problem:
+        raise damaged(path, problem) from problem
+    return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+
+
+def damaged(path: Path, problem: Exception) -> FormatError:
+    """Make the error for a data file that a manifest names and that can't be read."""
+    remedy = "restore the file from a copy, or replay into a new warehouse"
+    return FormatError(f"{path}: can't be read ({problem})", remedy=remedy)
+
+
+def write_data(folders: Folders, table: str, day: str, stem: str, frame: pl.DataFrame) -> DataFile:
+    """Write one data file and make it and its name durable; nobody sees it before a manifest names it."""
+    name = f"{table}/dt={day}/{stem}.parquet"
+    path = folders.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pass_point("before_rewritten")
+    with open(path, "wb") as file:
+        frame.write_parquet(file, compression="zstd", compression_level=COMPRESSION_LEVEL, row_group_size=ROW_GROUP)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+    pass_point("after_rewritten")
+    return DataFile(name, frame.height, file_size(path), day)
+
+
+def remove_data(folders: Folders, files: Sequence[DataFile]) -> None:
+    """Remove data files that no manifest names."""
+    for file in files:
+        (folders.root / file.path).unlink(missing_ok=True)
+
+
+def remove_leftovers(folders: Folders) -> int:
+    """Remove what a killed compaction left behind; the caller holds the rewrite lock. Returns the number of files."""
+    with hold_publish_lock(folders):
+        named = name_files(folders)
+        left = [
+            path
+            for path in list_data(folders)
+            if path.name.startswith(MERGED) and path.relative_to(folders.root).as_posix() not in named
+        ]
+        for path in left:
+            path.unlink(missing_ok=True)
+    return len(left)
+
+
+def replace_table(files: Files, table: str, rows: Sequence[DataFile]) -> Files:
+    """Return the file lists with another list for one table; a table without files is left out."""
+    rest = {name: old for name, old in files.items() if name != table}
+    return {**rest, table: tuple(rows)} if rows else rest

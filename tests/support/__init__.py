@@ -1,0 +1,1 @@
+"""What several test files share: frames by hand, operators driven without Bytewax, tables made comparable."""
