@@ -81,6 +81,8 @@ def run_peer(name: str, records: int, arguments: list[str], out: Path) -> Run:
 
 
 def _run_ours(name: str, inputs: Inputs, folder: Path) -> Run:
+    if not inputs.journeys.exists():
+        raise FailedRunError(f"{inputs.journeys} does not exist: run `make setup`, or name the command with --journeys")
     log = inputs.out / f"{name}.log"
     command = [str(inputs.journeys), "replay", str(inputs.file), "--config", str(CONFIG), "--warehouse", str(folder)]
     if name == BARE:

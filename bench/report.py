@@ -8,12 +8,14 @@ from typing import Any
 
 from contenders import BARE, BYTEWAX, DUCKDB, OURS, SPARK, Run
 from figures import list_differences
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 # Of the peer's time per record to ours: at least. Ours without recovery is the other way round: at most.
 WANTED = {DUCKDB: 2.0, BYTEWAX: 30.0, SPARK: 4.0}
 RECOVERY_AT_MOST = 1.3
+HEADINGS = ("contender", "runs", "records", "seconds", "rec/s", "CPU s", "peak MB", "CPU", "ratio", "wanted", "")
 # What a contender that does only a part of the job can be asked for. Bytewax is asked about its part, apart from these.
 COMPARED = {BARE: None, DUCKDB: None, SPARK: ("sessions",)}
 
@@ -27,7 +29,7 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def summarise(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
-    """Return each contender's medians: us_per_record, seconds, cpu_seconds and the largest peak_mb."""
+    """Return each contender's medians of time and CPU, whole and per record, and its largest peak."""
     return {
         name: {
             "runs": len(group),
@@ -42,12 +44,12 @@ def summarise(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
     }
 
 
-def compute_ratios(medians: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Return how many times longer each contender takes per record than ours."""
+def compute_ratios(medians: dict[str, dict[str, float]], cost: str = "us_per_record") -> dict[str, float]:
+    """Return how many times more each contender spends per record than ours: wall time, or another cost."""
     if OURS not in medians:
         return {}
-    ours = medians[OURS]["us_per_record"]
-    return {name: values["us_per_record"] / ours for name, values in medians.items() if name != OURS}
+    ours = medians[OURS][cost]
+    return {name: values[cost] / ours for name, values in medians.items() if name != OURS}
 
 
 def judge(ratios: dict[str, float]) -> dict[str, bool]:
@@ -78,10 +80,13 @@ def print_report(console: Console, runs: Sequence[Run], differences: Sequence[st
     """Print the comparison, the stages where they are known and whether the results agree."""
     medians = summarise(runs)
     ratios = compute_ratios(medians)
+    cpu_ratios = compute_ratios(medians, "cpu_us_per_record")
     verdicts = judge(ratios)
-    table = Table(title="per record, median of the runs; the ratio is the contender's time to ours")
-    for heading in ("contender", "runs", "records", "seconds", "records/s", "CPU s", "peak MB", "ratio", "wanted", ""):
-        table.add_column(heading, justify="left" if heading == "contender" else "right")
+    table = Table(
+        box=SIMPLE, title="per record, median of the runs; CPU and ratio: the contender's CPU and wall time to ours"
+    )
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading == "contender" else "right", no_wrap=True)
     for name, values in medians.items():
         table.add_row(
             name,
@@ -91,6 +96,7 @@ def print_report(console: Console, runs: Sequence[Run], differences: Sequence[st
             f"{1e6 / values['us_per_record']:,.0f}",
             f"{values['cpu_seconds']:.1f}",
             f"{values['peak_mb']:,.0f}",
+            f"{cpu_ratios[name]:.2f}x" if name in ratios else "",
             f"{ratios[name]:.2f}x" if name in ratios else "",
             _describe_wish(name),
             {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[verdicts.get(name)],
@@ -129,6 +135,7 @@ def describe_runs(runs: Sequence[Run], differences: Sequence[str], about: dict[s
         "about": about,
         "medians": medians,
         "ratios": ratios,
+        "cpu_ratios": compute_ratios(medians, "cpu_us_per_record"),
         "reached": judge(ratios),
         "differences": list(differences),
         "runs": [

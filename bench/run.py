@@ -155,6 +155,8 @@ def main() -> int:
     """Compare or measure scale, as asked."""
     given = parse_arguments()
     console = Console(soft_wrap=True)
+    # A log has no width of its own; the table needs this much.
+    console.width = max(console.width, 110)
     names = [OURS] if given.scale else [name for name in NAMES if name not in given.skip]
     for name, package in list_missing(names).items():
         console.print(f"{name} is left out: {package} is not installed (pip install -r bench/requirements.txt)")

@@ -10,9 +10,9 @@ import polars as pl
 
 from config import InputRules
 from events.hashing import hash_strings, to_hex
-from events.raw import RawBlock, read_raw
-from events.rejects import explain_unreadable
-from events.schema import CODED, CODED_COLUMNS, DEAD_LETTERS, UTC
+from events.raw import WHOLE, RawBlock, read_raw
+from events.rejects import explain_unreadable, find_nested
+from events.schema import CODED, CODED_COLUMNS, DEAD_LETTERS, END, START, UTC
 from events.times import EARLIEST_US, LATEST_US, parse_times
 
 TEXT_COLUMNS = ("device_id", "user_id", "channel", "event_type", "event_name", "page", "referrer", "campaign", "properties")
@@ -45,7 +45,7 @@ def canonicalise(
     numbers = pl.int_range(text.height, eager=True, dtype=pl.Int64) if lines is None else pl.Series(lines, dtype=pl.Int64)
     time = parse_times(text["event_time"], rules.time_unit)
     received = _parse_optional(text["received_at"], rules.time_unit)
-    user, device = _blank_to_null(text["user_id"]), _blank_to_null(text["device_id"])
+    user, device = _read_id(text["user_id"]), _read_id(text["device_id"])
     name = _blank_to_null(text["event_name"])
     person = user if device.null_count() == device.len() else pl.select(pl.coalesce(user, device)).to_series()
     work = text.with_columns(
@@ -56,6 +56,8 @@ def canonicalise(
         device.alias("device_id"),
         name.alias("event_name"),
         numbers.alias("line"),
+        find_nested(person).alias("person_nested"),
+        find_nested(name).alias("name_nested"),
     )
     good = _is_good(work, rules, now_us)
     if good.all():
@@ -77,15 +79,27 @@ def _blank_to_null(text: pl.Series) -> pl.Series:
     return text.set(blank, None) if blank.any() else text
 
 
+def _read_id(text: pl.Series) -> pl.Series:
+    # NaN is how a missing number gets into JSON; taken for an id, it would make one person of all who have none.
+    missing = (text == "") | (text == "NaN")
+    return text.set(missing, None) if missing.any() else text
+
+
 def _latest(rules: InputRules, now_us: int) -> pl.Expr:
-    return pl.col("received").fill_null(now_us) + rules.max_future
+    # A receipt that has not happened yet is the sender's clock, and no proof of the event's time.
+    known = pl.when(pl.col("received") <= now_us + rules.max_future).then(pl.col("received"))
+    return known.otherwise(now_us) + rules.max_future
+
+
+def _is_reserved() -> pl.Expr:
+    return (pl.col("event_name") == START) | (pl.col("event_name") == END)
 
 
 def _is_good(work: pl.DataFrame, rules: InputRules, now_us: int) -> pl.Series:
     time, person = pl.col("time"), pl.col("person_id")
     in_range = (time >= EARLIEST_US) & (time < LATEST_US) & (time <= _latest(rules, now_us))
-    nested = person.str.starts_with("{") | person.str.starts_with("[")
-    good = in_range & ~nested & pl.col("event_name").is_not_null()
+    wrong = person.is_null() | pl.col("person_nested") | pl.col("name_nested") | _is_reserved()
+    good = in_range & ~wrong & pl.col("event_name").is_not_null()
     return work.select(good.fill_null(False)).to_series()
 
 
@@ -93,7 +107,7 @@ def _bury(bad: pl.DataFrame, block: RawBlock, rules: InputRules, now_us: int) ->
     raws = read_raw(block, bad["line"].to_list())
     time, person = pl.col("time"), pl.col("person_id")
     reason = (
-        pl.when(pl.col("event_time").is_null())
+        pl.when(pl.col("event_time").is_null() | (pl.col("event_time").str.strip_chars() == ""))
         .then(pl.lit("no_time"))
         .when(time.is_null())
         .then(pl.lit("bad_time"))
@@ -103,9 +117,13 @@ def _bury(bad: pl.DataFrame, block: RawBlock, rules: InputRules, now_us: int) ->
         .then(pl.lit("future"))
         .when(person.is_null())
         .then(pl.lit("no_person"))
-        .when(person.str.starts_with("{") | person.str.starts_with("["))
+        .when(pl.col("person_nested"))
         .then(pl.lit("bad_person"))
-        .otherwise(pl.lit("no_name"))
+        .when(pl.col("event_name").is_null())
+        .then(pl.lit("no_name"))
+        .when(pl.col("name_nested"))
+        .then(pl.lit("bad_name"))
+        .otherwise(pl.lit("reserved_name"))
     )
     shown = pl.when(reason.is_in(["bad_time", "time_out_of_range", "future"])).then(pl.col("event_time").str.slice(0, 80))
     rows = bad.select(reason.alias("reason"), shown.fill_null("").alias("detail")).rows()
@@ -160,6 +178,7 @@ def _finish(work: pl.DataFrame, block: RawBlock, step: pl.Expr) -> pl.DataFrame:
 
 def _fill_ids(event_id: pl.Series, lines: pl.Series, block: RawBlock) -> pl.Series:
     rows = event_id.is_null().arg_true()
-    raws = pl.Series([raw.decode(errors="replace") for raw in read_raw(block, lines.gather(rows).to_list())], dtype=pl.String)
+    whole = read_raw(block, lines.gather(rows).to_list(), kept=WHOLE)
+    raws = pl.Series([raw.decode(errors="replace") for raw in whole], dtype=pl.String)
     ids = to_hex(hash_strings(raws, seed=1), hash_strings(raws, seed=2))
     return event_id.scatter(np.asarray(rows), ids)

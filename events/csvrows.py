@@ -18,7 +18,7 @@ import polars as pl
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 QUOTE, COMMA, NEWLINE, RETURN = 0x22, 0x2C, 0x0A, 0x0D
-BLANK = b" \t\r\n"
+BLANK = b" \t\r\n\v\f"
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _find_regular(payload: bytes, ends: I64, width: int, limit: int) -> npt.NDAr
     if not payload.isascii() and not _is_utf8(payload):
         odd.append(np.flatnonzero(text > 127))
     cells = np.diff(np.searchsorted(commas, ends), prepend=0) + 1
-    regular = (cells == width) & (np.diff(ends, prepend=0) <= limit)
+    regular: npt.NDArray[np.bool_] = (cells == width) & (np.diff(ends, prepend=0) <= limit)
     for places in odd:
         regular[np.searchsorted(ends, places, side="right")] = False
     return regular

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 
 import polars as pl
 
 from config import InputRules, StepRule
 from events.canonical import Decoded, canonicalise, make_dead_letters
-from events.ndjson import BLANK, read_ndjson
+from events.csvrows import read_rows
+from events.ndjson import read_ndjson
 from events.presets import Mapping, build_mapping
-from events.raw import RAW_KEPT, RawBlock, read_raw, split_csv
+from events.raw import RAW_KEPT, RawBlock, read_raw
 from events.schema import CANONICAL, DEAD_LETTERS
 from events.steps import compile_steps
 from events.tabular import select_text
@@ -43,9 +42,14 @@ def make_decoder(rules: InputRules, steps: Sequence[StepRule], now_us: int) -> D
 
 def _bury_oversized(block: RawBlock) -> Decoded:
     payload = block.payload if isinstance(block.payload, bytes) else b""
-    dead = make_dead_letters(block, [("too_large", "")], [0], [payload[:RAW_KEPT]])
+    dead = make_dead_letters(block, [_describe_large(block.limit)], [0], [payload[:RAW_KEPT]])
     empty = pl.DataFrame(schema={**CANONICAL, "person_hash": pl.UInt64})
     return Decoded(block, empty, pl.Series([], dtype=pl.Int64), dead, 1)
+
+
+def _describe_large(limit: int) -> tuple[str, str]:
+    # The same words whether the line was read whole or not: what is dead does not depend on how a file is cut.
+    return "too_large", f"longer than {limit} bytes"
 
 
 def _read_text(
@@ -61,7 +65,8 @@ def _read_text(
         text, lines = read_ndjson(block.payload, mapping)
         return text, lines, none
     split = block.payload.split(b"\n")
-    dead = make_dead_letters(block, [("too_large", f"{len(split[i])} bytes") for i in large], large, read_raw(block, large))
+    reasons = [_describe_large(rules.max_record_bytes)] * len(large)
+    dead = make_dead_letters(block, reasons, large, read_raw(block, large))
     for i in large:
         split[i] = b""
     text, lines = read_ndjson(b"\n".join(split), mapping)
@@ -81,31 +86,8 @@ def find_oversized(payload: bytes, limit: int) -> list[int]:
 
 def _read_csv(block: RawBlock, mapping: Mapping) -> tuple[pl.DataFrame, list[int] | None, pl.DataFrame]:
     payload = block.payload if isinstance(block.payload, bytes) else b""
-    records = split_csv(payload)
-    kept = [i for i, record in enumerate(records) if record.strip(BLANK)]
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    bad: list[tuple[int, str, str]] = []
-    for i in kept:
-        reason, detail, cells = _parse_record(records[i], len(block.header))
-        if reason:
-            bad.append((i, reason, detail))
-        else:
-            rows.append(cells)
-            lines.append(i)
-    frame = pl.DataFrame(rows, schema=dict.fromkeys(block.header, pl.String), orient="row")
-    numbers = [i for i, _, _ in bad]
-    dead = make_dead_letters(block, [(r, d) for _, r, d in bad], numbers, [records[i][:RAW_KEPT] for i in numbers])
-    return select_text(frame, mapping), lines, dead
-
-
-def _parse_record(record: bytes, width: int) -> tuple[str, str, list[str]]:
-    try:
-        cells = next(csv.reader(io.StringIO(record.decode(), newline="")), [])
-    except UnicodeDecodeError as problem:
-        return "bad_utf8", f"byte {problem.start}", []
-    except csv.Error as problem:
-        return "bad_row", str(problem), []
-    if len(cells) != width:
-        return "bad_row", f"{len(cells)} columns, the header has {width}", []
-    return "", "", cells
+    rows = read_rows(payload, block.header, block.limit)
+    numbers = [number for number, _, _ in rows.bad]
+    reasons = [(reason, detail) for _, reason, detail in rows.bad]
+    dead = make_dead_letters(block, reasons, numbers, read_raw(block, numbers) if numbers else [])
+    return select_text(rows.frame, mapping), rows.lines, dead

@@ -15,8 +15,10 @@ import duckdb
 import polars as pl
 
 from events.presets import Mapping, quote
+from events.raw import count_newlines
 
-BLANK = b" \t\r\n"
+BLANK = b" \t\r\n\v\f"  # what the reader passes over
+MARK = b"\xef\xbb\xbf"  # byte order mark
 
 
 class _Reader(threading.local):
@@ -50,23 +52,28 @@ def read_ndjson(payload: bytes, mapping: Mapping) -> tuple[pl.DataFrame, list[in
     Row relation: one row per line that is not blank, in order; a line that can't be read is a row of nulls.
     The second value gives each row's line number within the block, None where that is 0, 1, 2, …
     """
-    lines = payload.count(b"\n") + (not payload.endswith(b"\n") and len(payload) > 0)
+    if MARK in payload:
+        # The reader passes over a mark where a block begins, wherever in the file that is: we do in any line.
+        payload = (b"\n" + payload).replace(b"\n" + MARK, b"\n   ")[1:]
+    lines = count_newlines(payload) + (not payload.endswith(b"\n") and len(payload) > 0)
     frame = _query(payload, mapping)
     if frame.height == lines:
         return frame, None
     numbered = [(i, line) for i, line in enumerate(payload.split(b"\n")) if line.strip(BLANK)]
     if frame.height == len(numbered):
         return frame, [i for i, _ in numbered]
-    # The reader saw other line ends than we do (a lone carriage return, say): every line by itself.
-    frames = [_read_alone(line, mapping) for _, line in numbered]
-    return pl.concat(frames), [i for i, _ in numbered]
+    # The reader found other lines than we do: it is asked again by halves, to see where.
+    return _read_halves([line for _, line in numbered], mapping), [i for i, _ in numbered]
 
 
-def _read_alone(line: bytes, mapping: Mapping) -> pl.DataFrame:
-    frame = _query(line, mapping)
-    if frame.height == 1:
+def _read_halves(lines: list[bytes], mapping: Mapping) -> pl.DataFrame:
+    frame = _query(b"\n".join(lines), mapping)
+    if frame.height == len(lines):
         return frame
-    return pl.DataFrame({name: [None] for name in mapping.select}, schema=dict.fromkeys(mapping.select, pl.String))
+    if len(lines) == 1:
+        return pl.DataFrame({name: [None] for name in mapping.select}, schema=dict.fromkeys(mapping.select, pl.String))
+    middle = len(lines) // 2
+    return pl.concat([_read_halves(lines[:middle], mapping), _read_halves(lines[middle:], mapping)])
 
 
 def _query(payload: bytes, mapping: Mapping) -> pl.DataFrame:

@@ -6,6 +6,7 @@ The expressions run inside the JSON reader, so that a field which nobody asks fo
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from config import InputRules
@@ -29,10 +30,14 @@ MAPPED = (
 
 @dataclass(frozen=True)
 class Mapping:
-    """`columns`: the reader's column types; `select`: canonical column -> SQL expression over them (all VARCHAR)."""
+    """`columns`: the reader's column types; `select`: canonical column -> SQL expression over them (all VARCHAR).
+
+    `uses`: canonical column -> the reader's columns that it is made from.
+    """
 
     columns: dict[str, str]
     select: dict[str, str]
+    uses: dict[str, tuple[str, ...]]
 
 
 _SEGMENT_COLUMNS = {
@@ -53,15 +58,41 @@ _SEGMENT_COLUMNS = {
     ' campaign STRUCT("name" VARCHAR), device STRUCT("type" VARCHAR), os STRUCT("name" VARCHAR),'
     ' library STRUCT("name" VARCHAR))',
 }
-_IS_VIEW = "\"type\" IN ('page', 'screen')"
+_SEGMENT_USES = {
+    "event_id": ("messageId",),
+    "event_time": ("timestamp", "originalTimestamp"),
+    "received_at": ("receivedAt",),
+    "device_id": ("anonymousId", "previousId"),
+    "user_id": ("userId",),
+    "channel": ("channel", "context", "type"),
+    "event_type": ("type",),
+    "event_name": ("event", "name", "type"),
+    "page": ("context", "type", "properties"),
+    "referrer": ("context", "type", "properties"),
+    "campaign": ("context",),
+    "properties": ("properties", "traits"),
+}
+Reach = Callable[[str], str]
 
 
-def _segment_select(rules: InputRules) -> dict[str, str]:
+def _reach_struct(path: str) -> str:
+    return "context." + ".".join(quote(key) for key in path.split("."))
+
+
+def _reach_json(path: str) -> str:
+    return f"json_extract_string(context, {_text(json_path(path.split('.')))})"
+
+
+def _segment_select(rules: InputRules, context: Reach = _reach_struct) -> dict[str, str]:
+    """Build the preset's expressions; `context` reaches into the record's context, a struct or JSON."""
+    library, view = context("library.name"), "\"type\" IN ('page', 'screen')"
+    mobile = " OR ".join(
+        [f"lower({context(path)}) IN ('ios', 'android')" for path in ("device.type", "os.name")]
+        + [f"{library} ILIKE '%{system}%'" for system in ("android", "ios")]
+    )
     guess = (
-        "CASE WHEN \"type\" = 'screen' OR lower(context.device.type) IN ('ios', 'android')"
-        " OR lower(context.os.name) IN ('ios', 'android') OR context.library.name ILIKE '%android%'"
-        " OR context.library.name ILIKE '%ios%' THEN 'mobile'"
-        " WHEN \"type\" = 'page' OR context.library.name ILIKE '%.js' THEN 'web' ELSE " + _text(rules.channel) + " END"
+        f"CASE WHEN \"type\" = 'screen' OR {mobile} THEN 'mobile'"
+        f" WHEN \"type\" = 'page' OR {library} ILIKE '%.js' THEN 'web' ELSE {_text(rules.channel)} END"
     )
     return {
         "event_id": "messageId",
@@ -69,37 +100,57 @@ def _segment_select(rules: InputRules) -> dict[str, str]:
         "received_at": "receivedAt",
         "device_id": "coalesce(anonymousId, previousId)",
         "user_id": "userId",
-        "channel": f"coalesce(nullif(channel, ''), nullif(context.channel, ''), {guess})",
+        "channel": f"coalesce(nullif(channel, ''), nullif({context('channel')}, ''), {guess})",
         "event_type": '"type"',
-        "event_name": "coalesce(nullif(\"event\", ''), nullif(\"name\", ''), " + _default_name(rules, '"type"') + ")",
-        "page": f"coalesce(context.page.path, CASE WHEN {_IS_VIEW} THEN coalesce(json_extract_string(properties,"
-        " '$.path'), context.page.url, json_extract_string(properties, '$.url')) END)",
-        "referrer": f"coalesce(context.page.referrer, CASE WHEN {_IS_VIEW} THEN json_extract_string(properties,"
+        "event_name": _name_event(rules, '"event"', "nullif(\"name\", '')", '"type"'),
+        "page": f"coalesce({context('page.path')}, CASE WHEN {view} THEN coalesce(json_extract_string(properties,"
+        f" '$.path'), {context('page.url')}, json_extract_string(properties, '$.url')) END)",
+        "referrer": f"coalesce({context('page.referrer')}, CASE WHEN {view} THEN json_extract_string(properties,"
         " '$.referrer') END)",
-        "campaign": "context.campaign.name",
+        "campaign": context("campaign.name"),
         "properties": "CAST(coalesce(properties, traits) AS VARCHAR)",
     }
+
+
+def _name_event(rules: InputRules, named: str, *fallbacks: str) -> str:
+    terms = [f"nullif({named}, '')", *fallbacks, *([_text(rules.event_name)] if rules.event_name else [])]
+    return f"coalesce({', '.join(terms)})"
 
 
 def build_mapping(rules: InputRules) -> Mapping:
     """Build the mapping of a preset, with the user's own `[input.fields]` laid over it; raises ConfigError."""
     if rules.format in ("segment", "rudderstack"):
-        columns, select = dict(_SEGMENT_COLUMNS), _segment_select(rules)
-        if rules.fields:
-            extra, own = _free_select(rules, dict(rules.fields))
-            for name, kind in extra.items():
-                columns.setdefault(name, kind)
-            select |= {canonical: own[canonical] for canonical in rules.fields}
-        return Mapping(columns, select)
+        return _lay_over(rules) if rules.fields else Mapping(_SEGMENT_COLUMNS, _segment_select(rules), _SEGMENT_USES)
     if rules.format == "fields":
         if "event_time" not in rules.fields or not {"user_id", "device_id"} & rules.fields.keys():
             raise ConfigError(
                 "[input] format = 'fields' needs to know the time and the person",
                 remedy="add event_time and user_id or device_id under [input.fields]",
             )
-        columns, select = _free_select(rules, dict(rules.fields))
-        return Mapping(columns, select)
-    raise ConfigError(f"[input] format = {rules.format!r} is unknown", remedy="use 'segment', 'rudderstack' or 'fields'")
+        columns = _free_columns(rules.fields, {})
+        _refuse_twins(columns)
+        return Mapping(columns, _free_select(rules, columns), _free_uses(rules.fields))
+    remedy = "use 'segment', 'rudderstack' or 'fields'"
+    raise ConfigError(f"[input] format = {rules.format!r} is unknown", remedy=remedy)
+
+
+def _lay_over(rules: InputRules) -> Mapping:
+    """Put the user's own fields over the preset's; what the preset alone needed of a replaced column is dropped."""
+    own_uses = _free_uses(rules.fields)
+    uses = _SEGMENT_USES | {name: own_uses[name] for name in rules.fields}
+    uses["event_name"] += () if uses["event_name"] == _SEGMENT_USES["event_name"] else ("type",)
+    needed = {column for use in uses.values() for column in use}
+    preset = {name: kind for name, kind in _SEGMENT_COLUMNS.items() if name in needed}
+    deep = any("context" in use for use in own_uses.values())
+    if deep:
+        preset["context"] = "JSON"
+    columns = _free_columns(rules.fields, preset)
+    _refuse_twins(columns)
+    select = _segment_select(rules, _reach_json if deep else _reach_struct) | _map_fields(rules, columns)
+    if "event_type" in rules.fields and "event_name" not in rules.fields:
+        select["event_name"] = _name_event(rules, '"event"', "nullif(\"name\", '')", select["event_type"])
+        uses["event_name"] = ("event", "name", *uses["event_type"])
+    return Mapping(columns, select, uses)
 
 
 def split_path(path: str) -> list[str]:
@@ -107,41 +158,71 @@ def split_path(path: str) -> list[str]:
     return [part[1:-1] if part.startswith("`") else part for part in re.findall(r"`[^`]+`|[^.`]+", path)]
 
 
-def _free_select(rules: InputRules, fields: dict[str, tuple[str, ...]]) -> tuple[dict[str, str], dict[str, str]]:
-    columns: dict[str, str] = {}
-    select: dict[str, str] = {}
-    for canonical in MAPPED:
-        options = []
-        for path in fields.get(canonical, ()):
-            head, *below = split_path(path)
-            columns[head] = "JSON" if below or canonical == "properties" or columns.get(head) == "JSON" else "VARCHAR"
-            options.append((head, below))
-        select[canonical] = _coalesce(options, columns, canonical)
-    # A column that one field reads whole and another one reaches into is JSON for both.
-    for canonical in MAPPED:
-        options = [(split_path(path)[0], split_path(path)[1:]) for path in fields.get(canonical, ())]
-        select[canonical] = _coalesce(options, columns, canonical)
-    if "channel" not in fields:
-        select["channel"] = _text(rules.channel)
-    else:
+def _free_uses(fields: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(split_path(path)[0] for path in fields.get(name, ())) for name in MAPPED}
+
+
+def _free_columns(fields: dict[str, tuple[str, ...]], preset: dict[str, str]) -> dict[str, str]:
+    """Return the columns to read; one that a field reads whole and another one reaches into is JSON for both."""
+    columns = dict(preset)
+    for canonical, paths in fields.items():
+        for head, *below in map(split_path, paths):
+            nested = bool(below) or canonical == "properties"
+            if head not in preset:
+                columns[head] = "JSON" if nested or columns.get(head) == "JSON" else "VARCHAR"
+    return columns
+
+
+def _refuse_twins(columns: dict[str, str]) -> None:
+    # The reader tells keys of a record by case, but not its own columns.
+    seen: dict[str, str] = {}
+    for name in columns:
+        twin = seen.setdefault(name.lower(), name)
+        if twin != name:
+            raise ConfigError(
+                f"[input.fields] {twin!r} and {name!r} differ only in upper and lower case, and can't both be read",
+                remedy="map one of them",
+            )
+
+
+def _free_select(rules: InputRules, columns: dict[str, str]) -> dict[str, str]:
+    nothing = dict.fromkeys(MAPPED, "CAST(NULL AS VARCHAR)")
+    select = nothing | {"channel": _text(rules.channel)} | _map_fields(rules, columns)
+    if "event_name" not in rules.fields:
+        select["event_name"] = _name_event(rules, select["event_type"])
+    return select
+
+
+def _map_fields(rules: InputRules, columns: dict[str, str]) -> dict[str, str]:
+    """Build the expressions of the columns that the user maps."""
+    select = {name: _coalesce(paths, columns, name) for name, paths in rules.fields.items()}
+    if "channel" in select:
         select["channel"] = f"coalesce(nullif({select['channel']}, ''), {_text(rules.channel)})"
-    named = select["event_name"] if "event_name" in fields else "NULL"
-    kind = select["event_type"] if "event_type" in fields else "NULL"
-    select["event_name"] = f"coalesce(nullif({named}, ''), {_default_name(rules, kind)})"
-    return columns, select
+    if "event_name" in select:
+        kind = select.get("event_type", '"type"' if rules.format != "fields" else "NULL")
+        select["event_name"] = _name_event(rules, select["event_name"], kind)
+    return select
 
 
-def _coalesce(options: list[tuple[str, list[str]]], columns: dict[str, str], canonical: str) -> str:
-    terms = []
-    for head, below in options:
-        name = quote(head)
-        if below:
-            terms.append(f"json_extract_string({name}, {_text(json_path(below))})")
-        elif columns[head] == "JSON" and canonical != "properties":
-            terms.append(f"json_extract_string({name}, '$')")
-        else:
-            terms.append(f"CAST({name} AS VARCHAR)")
-    return f"coalesce({', '.join(terms)})" if len(terms) > 1 else (terms[0] if terms else "CAST(NULL AS VARCHAR)")
+def _coalesce(paths: tuple[str, ...], columns: dict[str, str], canonical: str) -> str:
+    terms = [_read_path(split_path(path), columns, canonical) for path in paths]
+    if canonical != "properties":
+        # An empty text is no value: the next place is asked, and the last one is taken as it is.
+        terms = [*(f"nullif({term}, '')" for term in terms[:-1]), terms[-1]]
+    return f"coalesce({', '.join(terms)})" if len(terms) > 1 else terms[0]
+
+
+def _read_path(keys: list[str], columns: dict[str, str], canonical: str) -> str:
+    head, *below = keys
+    name, path = quote(head), _text(json_path(below))
+    if columns[head] == "JSON":
+        if canonical == "properties":
+            return f"CAST(json_extract({name}, {path}) AS VARCHAR)" if below else f"CAST({name} AS VARCHAR)"
+        return f"json_extract_string({name}, {path})"
+    if below:
+        # The preset reads this key as text, which may hold an object's JSON or anything else.
+        return f"CASE WHEN json_valid({name}) THEN json_extract_string({name}, {path}) END"
+    return name
 
 
 def json_path(keys: list[str]) -> str:
@@ -156,7 +237,3 @@ def quote(name: str) -> str:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
-
-
-def _default_name(rules: InputRules, kind: str) -> str:
-    return f"coalesce({kind}, {_text(rules.event_name)})" if rules.event_name else kind

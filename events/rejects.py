@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
 from collections.abc import Sequence
 
+import duckdb
 import polars as pl
 
 from config import DeadLetterLimit
@@ -12,35 +15,98 @@ from errors import DeadLetterLimitError
 
 REASONS = {
     "not_json": "the line is not JSON",
-    "bad_utf8": "the line is not UTF-8 text",
+    "bad_utf8": "the record is not UTF-8 text",
     "not_an_object": "the line is JSON, but not an object",
-    "bad_row": "the CSV row has another number of columns than the header",
+    "bad_row": "the CSV row has another number of columns than the header, or a quote that does not end",
     "too_large": "the record is longer than max_record_bytes",
     "no_time": "there is no event time",
     "bad_time": "the event time can't be read",
     "time_out_of_range": "the event time is before 1970 or after 9998",
     "future": "the event time is further ahead of its receipt than max_future",
     "no_person": "there is neither a user id nor a device id",
-    "bad_person": "the id is a JSON object or list",
+    "bad_person": "the id is a JSON object or array",
     "no_name": "there is no event name",
+    "bad_name": "the event name is a JSON object or array",
+    "reserved_name": "the event is named (start) or (end), which stand for a session's beginning and end",
 }
+TYPE_NAMES = {list: "array", str: "string", bool: "boolean", float: "number", type(None): "null"}
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_TYPED = re.compile(r'\{\s*["}]|\[\s*(?:["{\[\]\-\d]|true|false|null)')
+
+
+class _Checker(threading.local):
+    def __init__(self) -> None:
+        self.connection = duckdb.connect(config={"threads": 1})
+
+
+_checker = _Checker()
 
 
 def explain_unreadable(raw: bytes) -> tuple[str, str]:
-    """Say why a line gave no fields at all: reason and detail."""
+    """Say why a line gave no event time: reason and detail."""
     try:
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         return "bad_utf8", f"byte {problem.start}"
     try:
-        value = json.loads(text)
+        # A whole number of thousands of digits is no fault of the line.
+        value = json.loads(text, parse_int=float)
     except RecursionError:
-        return "no_time", "the nesting is too deep to look into"
+        return _explain_deep(text)
     except ValueError as problem:
         return "not_json", str(problem)
     if not isinstance(value, dict):
-        return "not_an_object", type(value).__name__
+        return "not_an_object", TYPE_NAMES[type(value)]
+    if _SURROGATE.search(text) and not _is_text(value):
+        return "bad_utf8", "half of a surrogate pair"
     return "no_time", ""
+
+
+def find_nested(text: pl.Series) -> pl.Series:
+    """Tell which values are the JSON text of an object or array, where an id or a name should be; n -> n Boolean.
+
+    `{6F9619FF-8B86}` and `[Amplitude] Page Viewed` are not JSON, and so no objects.
+    """
+    suspected = (text.str.starts_with("{") | text.str.starts_with("[")).fill_null(False)
+    if not suspected.any():
+        return suspected
+    rows = suspected.arg_true()
+    return suspected.scatter(rows, [_is_nested(value) for value in text.gather(rows)])
+
+
+def _is_nested(value: str) -> bool:
+    if not _TYPED.match(value):
+        return False
+    try:
+        json.loads(value, parse_int=float)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
+def _is_text(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    except RecursionError:
+        return True
+    return True
+
+
+def _explain_deep(text: str) -> tuple[str, str]:
+    # Python's parser is recursive, DuckDB's is not.
+    if not _ask("SELECT json_valid($1)", text):
+        return "not_json", "deeply nested"
+    kind = _ask("SELECT json_type($1)", text)
+    return ("no_time", "deeply nested") if kind == "OBJECT" else ("not_an_object", "array")
+
+
+def _ask(question: str, text: str) -> object:
+    row = _checker.connection.execute(question, [text]).fetchone()
+    return row[0] if row else None
 
 
 def check_limit(limit: DeadLetterLimit, received: int, dead: int, latest: pl.DataFrame) -> None:

@@ -65,7 +65,7 @@ def _plain(dtype: pl.DataType) -> pl.DataType:
 
 
 def _instance(dtype: object) -> pl.DataType:
-    return dtype if isinstance(dtype, pl.DataType) else dtype()  # type: ignore[operator,no-any-return]
+    return dtype if isinstance(dtype, pl.DataType) else dtype()  # type: ignore[operator]
 
 
 def _cast(name: str, kind: str) -> str:
@@ -83,8 +83,8 @@ def _to_text(dtype: pl.DataType, name: str) -> pl.Expr:
         return utc.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
     if dtype.is_float():
         whole = (column == column.floor()) & (column.abs() <= LARGEST_WHOLE)
-        text = pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column.cast(pl.String))
-        return pl.when(column.is_not_nan()).then(text).alias(name)
+        number = pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String))
+        return pl.when(column.is_not_nan()).then(number.otherwise(column.cast(pl.String))).alias(name)
     if dtype.is_nested():
         inner = column.cast(_plain(dtype), strict=False)
         packed = inner.struct.json_encode() if isinstance(dtype, pl.Struct) else _encode_list(inner)

@@ -7,7 +7,7 @@ import polars as pl
 DAY_US = 86_400_000_000
 EARLIEST_US = 0
 LATEST_US = 253_370_764_800_000_000  # 9999-01-01: later years are clock faults, and no tool prints them
-# With a space as well as a `T` between day and hour; `+05:30`, `+0530` and `+05`.
+# Offsets are written `+05:30`, `+0530` or `+05`.
 ISO_FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f%:z",
     "%Y-%m-%dT%H:%M:%S%.f%z",
@@ -62,8 +62,7 @@ def _parse_slowly(text: pl.Series, unit: str) -> pl.Series:
 def _tidy(text: pl.Expr) -> pl.Expr:
     """Bring the ways to write an ISO time to one: `T`, a full stop, dashes and colons, a numeric offset."""
     iso = text.str.to_uppercase().str.replace(r"\[[^\[\]]*\]$", "")
-    iso = iso.str.replace(r"^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(?:(\d{2})([.,]\d+)?)?", "${1}-${2}-${3}T${4}:${5}:${6}${7}")
-    iso = iso.str.replace(r"^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}):(\D|$)", "${1}${2}")
+    iso = iso.str.replace(r"^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})", "${1}-${2}-${3}T${4}:${5}:${6}")
     iso = iso.str.replace(r"^(\d{4}-\d{2}-\d{2}) +", "${1}T").str.replace(r" *(?:UTC|GMT|Z)$", "+00:00")
     return iso.str.replace(r"(:\d{2}(?:[.,]\d+)?) +([+-]\d)", "${1}${2}").str.replace(r"(\d),(\d)", "${1}.${2}")
 
@@ -86,5 +85,6 @@ def _parse_epoch(frame: pl.DataFrame, unit: str) -> pl.Series:
     work = work.with_columns(scale.alias("scale"))
     # A number so large that its microseconds pass 64 bits is no time.
     fits = pl.col("whole").cast(pl.Float64) * pl.col("scale").cast(pl.Float64) < 9e18
-    size = pl.col("whole") * pl.col("scale") + (pl.col("fraction") * pl.col("scale")) // pl.lit(1_000_000, dtype=pl.Int64)
+    part = (pl.col("fraction") * pl.col("scale")) // pl.lit(1_000_000, dtype=pl.Int64)
+    size = pl.col("whole") * pl.col("scale") + part
     return work.select(pl.when(fits).then(pl.when(pl.col("sign")).then(-size).otherwise(size))).to_series()

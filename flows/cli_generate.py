@@ -13,11 +13,13 @@ from flows.generating import ENDINGS, SPLITS, generate_files, plan_shape, write_
 
 
 def generate(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, or with --split a folder.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File to write, or with --split a folder.", show_default=False)
+    ],
     events: Annotated[int, typer.Option(min=1, metavar="N", help="Events, duplicates not counted.")] = 100_000,
     days: Annotated[int, typer.Option(min=1, metavar="N", help="Days they are spread over.")] = 7,
     seed: Annotated[int, typer.Option(metavar="N", help="Equal seeds give equal files.")] = 7,
-    split: Annotated[str, typer.Option(metavar="|".join(SPLITS), help="A file for each day, channel, or both.")] = "one",
+    split: Annotated[str, typer.Option(metavar="|".join(SPLITS), help="A file a day, a channel, or both.")] = "one",
     ending: Annotated[
         str, typer.Option(metavar="ENDING", help=f"Kind of the files of a split: {', '.join(ENDINGS)}.")
     ] = ".ndjson",
@@ -47,7 +49,8 @@ def generate(
         return
     records = sum(made.files.values())
     console = speak_out()
-    console.print(f"{records:,} records in {len(made.files)} file(s) at {out}; the truth about them: {place}", soft_wrap=True)
+    files = f"{len(made.files)} file{'s' if len(made.files) > 1 else ''}"
+    console.print(f"{records:,} records in {files} at {out}; the truth about them: {place}", soft_wrap=True)
     console.print(
         f"{made.truth.events:,} events and {made.truth.duplicates:,} duplicates; {made.truth.sessions:,} sessions"
     )

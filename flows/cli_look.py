@@ -19,7 +19,9 @@ READ_ALOUD = "-"
 
 
 def sql(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT; - reads it from standard input.", show_default=False)],
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="One SELECT; - reads it from standard input.", show_default=False)
+    ],
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,

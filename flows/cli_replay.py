@@ -27,7 +27,7 @@ from flows.cli_common import (
     speak_aside,
     speak_out,
 )
-from flows.cluster import Cluster, StopFile, report_to_parent, say_to_parent
+from flows.cluster import Cluster, StopFile, report_to_parent, say_to_parent, wait_for_members
 from flows.progress import ReplayProgress
 from flows.replay import ReplayOptions, ReplayResult, Start, run_replay
 from flows.settings import load_config
@@ -35,7 +35,7 @@ from maps.pictures import draw_ledger
 from maps.status import WarehouseStatus, read_status
 from sinks.manifest import Manifest
 from sinks.storage import Folders
-from sources.discover import STDIN
+from sources.discover import STDIN, find_files
 from sources.files import Progress
 
 LANES = ("auto", "each", "one")
@@ -44,7 +44,7 @@ LANES = ("auto", "each", "one")
 def replay(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILES...", help="Files, folders or quoted globs; - is standard input.", show_default=False),
+        typer.Argument(metavar="FILES...", help="Files, folders or globs; - is standard input.", show_default=False),
     ],
     config: ConfigFile = None,
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
@@ -81,6 +81,7 @@ def replay(
         addresses=tuple(address for address in addresses.split(",") if address),
         process=process,
     )
+    find_files(files)  # what is missing is said before a warehouse is made
     if process > 0:
         run_member(options, settings)
         return
@@ -109,7 +110,7 @@ def check_use(
 def _repeat_arguments(options: ReplayOptions, config: Path | None, lanes: str | None) -> list[str]:
     """Write the command again for the further processes of a cluster."""
     given = {"--config": config, "--recovery": options.recovery, "--lanes": lanes}
-    arguments = ["replay", "--warehouse", str(options.warehouse), "--workers", str(options.workers)]
+    arguments = ["--warehouse", str(options.warehouse), "--workers", str(options.workers)]
     for name, value in given.items():
         if value is not None:
             arguments += [name, str(value)]
@@ -118,6 +119,7 @@ def _repeat_arguments(options: ReplayOptions, config: Path | None, lanes: str | 
 
 def run_first(options: ReplayOptions, settings: Config, processes: int, arguments: list[str]) -> ReplayResult:
     """Run a replay as its only or first process, with its progress on standard error."""
+    wait_for_members(Folders(options.warehouse).inner)
     cluster = Cluster(Folders(options.warehouse).inner, processes, arguments) if processes > 1 else None
     with ReplayProgress(speak_aside()) as shown, cluster or nullcontext():
 
@@ -141,7 +143,7 @@ def run_member(options: ReplayOptions, settings: Config) -> None:
     try:
         run_replay(replace(options, stop=stop), settings, report_to_parent())
     except JourneyError as problem:
-        say_to_parent({"error": str(problem)})
+        say_to_parent({"error": problem.problem})
         raise typer.Exit(problem.exit_code) from problem
 
 

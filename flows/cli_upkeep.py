@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli_common import DEFAULT_WAREHOUSE, AsJson, ConfigFile, Warehouse, find_config, print_json, speak_out
 from maps.status import check_warehouse_exists
 from sinks.storage import Folders
+
+if TYPE_CHECKING:
+    from maps.check_report import Finding
 
 
 def check(warehouse: Warehouse = DEFAULT_WAREHOUSE, as_json: AsJson = False) -> None:
@@ -21,15 +24,19 @@ def check(warehouse: Warehouse = DEFAULT_WAREHOUSE, as_json: AsJson = False) -> 
     if as_json:
         print_json(_plain(found))
     else:
-        speak_out().print(str(found), markup=False, soft_wrap=True)
-    if found.differences:
+        out = speak_out()
+        for finding in found.findings:
+            out.print(_tell_finding(finding), markup=False, soft_wrap=True)
+        out.print(f"version {found.version}, epoch {found.epoch}: {'all agree' if found.ok else 'NOT right'}")
+    if not found.ok:
         raise typer.Exit(1)
 
 
 def compact(
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     small: Annotated[
-        int | None, typer.Option(min=0, metavar="BYTES", help="Files up to this size are merged.", show_default="32 MB")
+        int | None,
+        typer.Option(min=0, metavar="BYTES", help="Files smaller than this are merged.", show_default="64 MiB"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +79,17 @@ def _tell(outcome: object, as_json: bool) -> None:
         speak_out().print(str(outcome), markup=False, soft_wrap=True)
 
 
+def _tell_finding(finding: Finding) -> str:
+    if finding.ok:
+        return f"ok      {finding.name}"
+    about = [finding.note] if finding.note else []
+    details = [f"        {line}" for line in (*about, *finding.examples)]
+    return "\n".join([f"DIFFERS {finding.name}: {finding.differing:,} rows", *details])
+
+
 def _plain(outcome: object) -> Any:
+    if hasattr(outcome, "to_json"):
+        return outcome.to_json()
     if is_dataclass(outcome) and not isinstance(outcome, type):
         return asdict(outcome)
     return outcome

@@ -81,7 +81,7 @@ def demo(
 
 
 def clear_folder(folder: Path) -> tuple[Path, Path]:
-    """Remove what an earlier demo left; returns the folders of events and tables. Raises UsageError for others' files."""
+    """Remove what an earlier demo left; returns the folders of events and tables; raises UsageError."""
     inputs, warehouse = folder / "events", folder / "warehouse"
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise UsageError(f"{folder} holds something other than a demo", remedy="name another --folder")
@@ -129,7 +129,8 @@ def _print_end(out: Console, made: Made, status: WarehouseStatus, seconds: float
     out.print(f'  .venv/bin/journeys sql "FROM time_to_convert" --warehouse {home}', markup=False, soft_wrap=True)
     out.print(f"  .venv/bin/journeys status --warehouse {home}", markup=False, soft_wrap=True)
     out.print(f"  duckdb {home}/journeys.duckdb          # any DuckDB shell or client", markup=False, soft_wrap=True)
-    out.print("\n[bold]Go on with your own events[/]: save this as journey.toml and change the right-hand sides")
-    out.print("".join(f"  {line}\n" for line in STARTER.splitlines()), markup=False, end="", soft_wrap=True)
+    out.print("\n[bold]Go on with your own events[/]: save this as journey.toml, change the right-hand sides")
+    out.print("".join(f"  {line}".rstrip() + "\n" for line in STARTER.splitlines()), markup=False, end="", soft_wrap=True)
+    out.print("and replay them:", markup=False)
     out.print("  .venv/bin/journeys replay YOUR_EVENTS.ndjson && .venv/bin/journeys show", markup=False, soft_wrap=True)
     out.print("\nEvery setting: docs/config.md. Every command: docs/commands.md. Every table: docs/tables.md.")

@@ -19,7 +19,7 @@ import zstandard
 from errors import UsageError
 from sources.synthetic import Shape, Truth, format_segment, generate_frames
 
-VISIT_EVENTS = 4.05  # a generated visit's mean length
+VISIT_EVENTS = 4.0  # a little less than a generated visit's mean length, so that the days suffice
 PEOPLE_A_VISIT = 5
 ENDINGS = (".ndjson", ".ndjson.gz", ".ndjson.zst", ".csv", ".parquet")
 SPLITS: dict[str, tuple[str, ...]] = {"one": (), "day": ("day",), "channel": ("channel",), "both": ("channel", "day")}
@@ -47,7 +47,8 @@ def generate_files(shape: Shape, out: Path, split: str, ending: str) -> Made:
     """Write generated events to the file `out`, or with a split to files in the folder `out`; raises UsageError."""
     if ending not in ENDINGS:
         raise UsageError(f"{out}: unknown ending {ending!r}", remedy=f"use one of {', '.join(ENDINGS)}")
-    truth, counts = Truth(), {}
+    truth = Truth()
+    counts: dict[str, int] = {}
     with ExitStack() as stack:
         writers: dict[Path, Writer] = {}
         for number, frame in enumerate(generate_frames(shape, truth)):
@@ -108,10 +109,20 @@ def _write_lines(out: BinaryIO, frame: pl.DataFrame) -> None:
 def _open_bytes(path: Path, ending: str) -> BinaryIO:
     if ending.endswith(".gz"):
         # No time and name in the header: equal shapes give equal bytes.
-        return cast(BinaryIO, gzip.GzipFile("", "wb", compresslevel=1, fileobj=open(path, "wb"), mtime=0))
+        return cast(BinaryIO, GzipOut("", "wb", compresslevel=1, fileobj=open(path, "wb"), mtime=0))
     if ending.endswith(".zst"):
         return cast(BinaryIO, zstandard.ZstdCompressor().stream_writer(open(path, "wb"), closefd=True))
     return open(path, "wb")
+
+
+class GzipOut(gzip.GzipFile):
+    """A gzip file that closes what it writes to."""
+
+    def close(self) -> None:
+        below = cast("BinaryIO | None", self.fileobj)
+        super().close()
+        if below is not None:
+            below.close()
 
 
 def _open_parquet(path: Path) -> Writer:

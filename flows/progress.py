@@ -55,7 +55,7 @@ class ReplayProgress:
             )
         elif now - self.said >= LINE_EVERY_S:
             self.said = now
-            self.console.print(describe_progress(progress, manifest, self.total, self._rate()), highlight=False)
+            self.console.print(describe_progress(progress, manifest, self.total, self._rate()), soft_wrap=True)
 
     def _rate(self) -> float:
         (began, before), (now, records) = self.seen[0], self.seen[-1]

@@ -118,7 +118,7 @@ class _Replay:
         pass_point("after_metadata")
         if self.options.on_start is not None:
             self.options.on_start(Start(lanes, positions))
-        source = FileSource(lanes, decode, self.config.job.block_bytes, self.stop.is_set, self._note_durable, self.config.job.snapshot)
+        source = FileSource(lanes, decode, self.config, self.stop.is_set, self._note_durable)
         sink = WarehouseSink(SinkRules(self.folders, run, self.config.job.writers, MERGES))
         with _stop_on_signals(self.stop), self._publishing(source.progress, watch):
             self._execute(source, sink)
@@ -246,7 +246,7 @@ def _run_member(options: ReplayOptions, config: Config, folders: Folders, watch:
     lanes = load_lanes(metadata)
     member = _Replay(options, config, folders)
     decode = make_decoder(config.input, config.steps, to_us(options.clock()))
-    source = FileSource(lanes, decode, config.job.block_bytes, member.stop.is_set, member._note_durable, config.job.snapshot)
+    source = FileSource(lanes, decode, config, member.stop.is_set, member._note_durable)
     sink = WarehouseSink(SinkRules(folders, int(metadata["run"]), config.job.writers, MERGES))
     with _stop_on_signals(member.stop), member._publishing(source.progress, watch):
         member._execute(source, sink)

@@ -12,11 +12,12 @@ import duckdb
 
 from config import FunnelRules, SessionRules
 from errors import FormatError, WarehouseError
+from maps.check_counts import check_paths, check_transitions
 from maps.check_files import check_files
 from maps.check_funnels import check_funnels
 from maps.check_ledger import check_ledger, check_sums
 from maps.check_report import CheckReport, Finding
-from maps.check_sessions import check_events, check_paths, check_sessions, check_transitions, rebuild_sessions
+from maps.check_sessions import check_events, check_sessions, rebuild_sessions
 from maps.check_work import Work, read_allowance
 from sinks.catalog import create_views
 from sinks.manifest import Manifest, read_manifest
@@ -50,10 +51,12 @@ def check_warehouse(folders: Folders) -> CheckReport:
     files = check_files(folders, manifest)
     if files.is_unreadable:
         return CheckReport(manifest.version, manifest.epoch, bool(manifest.complete), (files.finding,))
-    with tempfile.TemporaryDirectory(prefix="journeys-check-") as beside:
-        with closing(_connect(Path(beside), folders, manifest)) as connection:
-            work = Work(connection, settings.sessions, bool(manifest.complete), read_allowance(manifest))
-            findings = (files.finding, *_run(work, settings))
+    with (
+        tempfile.TemporaryDirectory(prefix="journeys-check-") as beside,
+        closing(_connect(Path(beside), folders, manifest)) as connection,
+    ):
+        work = Work(connection, settings.sessions, bool(manifest.complete), read_allowance(manifest))
+        findings = (files.finding, *_run(work, settings))
     return CheckReport(manifest.version, manifest.epoch, bool(manifest.complete), findings)
 
 
@@ -66,6 +69,9 @@ def _connect(beside: Path, folders: Folders, manifest: Manifest) -> duckdb.DuckD
     connection.execute("SET preserve_insertion_order = false")
     connection.execute("SET TimeZone = 'UTC'")
     create_views(connection, folders, manifest)
+    # Tables of the recomputation have a schema of their own, as views may bear the same names.
+    connection.execute("CREATE SCHEMA recomputed")
+    connection.execute("SET search_path = 'recomputed,main'")
     return connection
 
 

@@ -67,33 +67,32 @@ class Work:
 
     def run(self, query: str, **values: object) -> None:
         """Execute a statement."""
-        self.connection.execute(query, values)
+        self.connection.execute(query, values).fetchall()
 
     def count(self, query: str) -> int:
         """Fetch one number."""
-        row = self.connection.execute(query).fetchone()
-        return int(row[0] or 0) if row else 0
+        return int(self.connection.execute(query).fetchall()[0][0] or 0)
 
     def fetch(self, query: str) -> list[dict[str, Any]]:
         """Fetch rows as JSON values."""
-        frame = pl.from_arrow(self.connection.execute(query).to_arrow_table())
+        frame = pl.from_arrow(self.connection.sql(query).to_arrow_table())
         rows = frame.to_dicts() if isinstance(frame, pl.DataFrame) else []
         return [{name: _to_json(value) for name, value in row.items()} for row in rows]
 
     def list_wrong(self, name: str, query: str, note: str = "") -> Finding:
         """Make a finding of a query whose every row is wrong."""
-        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE wrong AS {query}")
+        self.run(f"CREATE OR REPLACE TABLE wrong AS {query}")
         count = self.count("SELECT count(*) FROM wrong")
         examples = self.fetch(f"SELECT * FROM wrong LIMIT {EXAMPLES}") if count else []
-        self.connection.execute("DROP TABLE wrong")
+        self.run("DROP TABLE wrong")
         return Finding(name, count == 0, count, tuple(examples), note if count else "")
 
     def compare(self, name: str, table: str, expected: str) -> Finding:
         """Compare two queries as bags of rows, both ways."""
         return self.list_wrong(
             name,
-            f"""SELECT 'only in the table' AS difference, * FROM ({table} EXCEPT ALL {expected})
-                UNION ALL SELECT 'only in the recomputation' AS difference, * FROM ({expected} EXCEPT ALL {table})""",
+            f"""SELECT 'only in the table' AS difference, * FROM (({table}) EXCEPT ALL ({expected})) UNION ALL
+                SELECT 'only in the recomputation' AS difference, * FROM (({expected}) EXCEPT ALL ({table}))""",
             "rows of the table that the events do not give, and rows that they give and the table lacks",
         )
 

@@ -16,10 +16,16 @@ from maps.status import LedgerRow, WarehouseStatus
 DAYS = 31
 PATHS = 8
 STEPS = 11
+BAR = 22
 CELL, WIDE_CELL, WIDE = 4, 6, 100
 FILL = "█"
 PARTS = " ▏▎▍▌▋▊▉"
-HEAT = ((0.50, "bold white on dark_red"), (0.30, "white on red3"), (0.15, "black on orange3"), (0.05, "black on khaki1"))
+HEAT = (
+    (0.50, "bold white on dark_red"),
+    (0.30, "white on red3"),
+    (0.15, "black on orange3"),
+    (0.05, "black on khaki1"),
+)
 
 
 def draw_bar(share: float, width: int) -> str:
@@ -37,7 +43,7 @@ def draw_days(views: duckdb.DuckDBPyConnection) -> RenderableType:
     left_out = f" (the last {DAYS} of {len(rows)} days)" if len(rows) > DAYS else ""
     table = _table(f"Sessions by day{left_out}", "day", "", "sessions", "persons", "one event only")
     for day, sessions, persons, bounces in rows[-DAYS:]:
-        bar = Text(draw_bar(sessions / most, 28), style="cyan")
+        bar = Text(draw_bar(sessions / most, BAR), style="cyan")
         table.add_row(day, bar, f"{sessions:,}", f"{persons:,}", f"{bounces:.0%}")
     return table
 
@@ -48,10 +54,10 @@ def draw_funnel(views: duckdb.DuckDBPyConnection, funnel: str) -> RenderableType
         "SELECT step, persons, conversion_from_start, conversion_from_previous, dropped"
         " FROM funnel_conversion WHERE funnel = ? ORDER BY step_index"
     )
-    table = _table(f"Funnel {funnel}", "step", "", "persons", "of all", "of previous", "dropped")
+    table = _table(f"Funnel {funnel}", "step", "", "persons", "of all", "of previous", "lost")
     for step, persons, whole, previous, dropped in _fetch(views, query, [funnel]):
-        bar = Text(draw_bar(whole or 0.0, 28), style="green")
-        lost = f"{dropped:,} lost" if dropped else ""
+        bar = Text(draw_bar(whole or 0.0, BAR), style="green")
+        lost = f"{dropped:,}" if dropped else ""
         table.add_row(step, bar, f"{persons:,}", _percent(whole), _percent(previous), Text(lost, style="red"))
     return table
 
@@ -80,7 +86,7 @@ def draw_transitions(views: duckdb.DuckDBPyConnection, width: int = 100) -> Rend
         for origin, target, share in _fetch(views, "SELECT from_step, to_step, share_of_exits FROM step_transitions")
     }
     steps = _order_steps(views)
-    table = _table("Transitions: from the row's step to the column's, share of all that left the row's", "from")
+    table = _table("Transitions: where people go from the row's step, as shares of its exits", "from")
     for name in (*steps, END):
         table.add_column(Text(name[:cell]), justify="right", min_width=cell, max_width=cell, no_wrap=True)
     for origin in (START, *steps):
@@ -154,7 +160,11 @@ def draw_status(status: WarehouseStatus) -> list[RenderableType]:
     for size in status.tables:
         tables.add_row(size.table, f"{size.rows:,}", f"{size.files:,}", f"{size.bytes / 1e6:,.1f}")
     lanes = _table("Lanes", "lane", "files", "MB", "")
+    for column in lanes.columns[:3]:
+        column.min_width = 6
+    lanes.columns[0].min_width = 8
     for lane in status.lanes:
         few = ", ".join(lane.files[:2]) + (f", … {lane.files[-1]}" if len(lane.files) > 2 else "")
         lanes.add_row(lane.name, str(len(lane.files)), f"{lane.bytes / 1e6:,.1f}", few)
-    return [words, "", tables, "", *([lanes, ""] if status.lanes else [])]
+    parts: list[RenderableType] = [words, "", tables, ""]
+    return [*parts, lanes, ""] if status.lanes else parts

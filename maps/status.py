@@ -95,7 +95,8 @@ def check_warehouse_exists(folders: Folders) -> None:
     """Raise InputError where there is no warehouse."""
     if not folders.inner.is_dir():
         raise InputError(
-            f"{folders.root}: there is no warehouse", remedy="make one with `journeys replay`, or name it with --warehouse"
+            f"{folders.root}: there is no warehouse",
+            remedy="make one with `journeys replay`, or name it with --warehouse",
         )
 
 

@@ -261,7 +261,8 @@ def finish_sessions(closed: pl.DataFrame) -> pl.DataFrame:
         pl.col("channels").list.first().alias("entry_channel"),
         started.alias("started_at"),
         ended.alias("ended_at"),
-        ((pl.col("last_us") - pl.col("started_us")) / 1e6).alias("duration_s"),
+        # NumPy divides; Polars multiplies by the inverse, which is off in the last bit.
+        pl.Series("duration_s", (closed["last_us"].to_numpy() - closed["started_us"].to_numpy()) / 1e6),
         "events",
         "entry_step",
         "exit_step",

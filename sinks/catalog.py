@@ -14,6 +14,8 @@ from sinks.manifest import Manifest, read_manifest
 from sinks.storage import Folders, pass_point, read_json
 from sinks.views import Declared, build_views
 
+READABLE = {"storage_compatibility_version": "v1.0.0"}  # clients of DuckDB 1 open the catalog too
+
 
 def read_declared(folders: Folders) -> Declared:
     """Read the declared stages and funnels that the warehouse's metadata hold."""
@@ -39,7 +41,7 @@ def write_catalog(folders: Folders, manifest: Manifest) -> None:
     beside = folders.inner / f"catalog-{os.getpid()}-{threading.get_ident()}.duckdb"
     beside.unlink(missing_ok=True)
     pass_point("before_catalog")
-    with duckdb.connect(str(beside), config={"threads": 1}) as connection:
+    with duckdb.connect(str(beside), config={"threads": 1, **READABLE}) as connection:
         create_views(connection, folders, manifest)
         connection.execute("CHECKPOINT")
     pass_point("before_catalog_rename")

@@ -8,7 +8,8 @@ Old files stay as long as an older manifest that is kept names them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import polars as pl
 
@@ -61,9 +62,20 @@ class CompactionReport:
     skipped: int = 0
     removed: int = 0
 
-    def files_saved(self) -> int:
-        """Return by how many files the newest manifest became shorter."""
-        return sum(table.files_before - table.files_after for table in self.tables)
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if not self.tables:
+            return f"nothing to merge; {self.removed} old files removed"
+        lines = [
+            f"{table.table}: {table.files_before} files became {table.files_after}"
+            f" ({table.bytes_before:,} bytes became {table.bytes_after:,})"
+            for table in self.tables
+        ]
+        skipped = f"; {self.skipped} merges left out, as their files had gone" if self.skipped else ""
+        return "\n".join([*lines, f"version {self.version}; {self.removed} old files removed{skipped}"])
 
 
 @dataclass
@@ -111,7 +123,7 @@ def _merge_table(folders: Folders, table: str, limits: _Limits) -> list[Merge]:
     manifest = read_manifest(folders)
     merges = []
     for number, inputs in enumerate(plan_merges(folders, table, manifest, limits.small, limits.target)):
-        parts = [read_data(folders, file) for file in inputs]
+        parts = [read_data(folders, table, file.path) for file in inputs]
         stem = f"{MERGED}{manifest.version:07d}-{number:05d}"
         merges.append(Merge(inputs, write_data(folders, table, inputs[0].dt, stem, merge_rows(table, parts))))
     return merges
@@ -146,7 +158,7 @@ def merge_rows(table: str, parts: list[pl.DataFrame]) -> pl.DataFrame:
 
     Input and output: the table's columns without `dt`. n -> m for additive tables, else n -> n.
     """
-    frame = pl.concat(parts).select(*TABLES[table])
+    frame = pl.concat(parts)
     if table == "transitions":
         frame = _sum_transitions(frame)
     elif table == "paths":
@@ -155,7 +167,7 @@ def merge_rows(table: str, parts: list[pl.DataFrame]) -> pl.DataFrame:
         # The sum belongs to all its epochs; it bears the newest.
         counts = [name for name, dtype in LEDGER.items() if dtype == pl.Int64 and name != "epoch"]
         frame = frame.group_by("source", "source_partition").agg(pl.col("epoch").max(), pl.col(counts).sum())
-    return frame.select(*TABLES[table]).sort(*ORDER[table]).cast(TABLES[table])  # type: ignore[arg-type]
+    return frame.select(*TABLES[table]).sort(*ORDER[table])
 
 
 def _sum_seconds() -> pl.Expr:

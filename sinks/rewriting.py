@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from errors import FormatError, WarehouseError
+from events.schema import TABLES
 from sinks.manifest import MERGED, DataFile, Files, Manifest, file_size, list_data, name_files, read_manifest
 from sinks.storage import Folders, hold_publish_lock, pass_point, sync_folder
 
@@ -37,13 +38,14 @@ def require_manifest(folders: Folders) -> Manifest:
     return manifest
 
 
-def read_data(folders: Folders, file: DataFile, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Read one data file (its own columns, no `dt`); raises FormatError where it is missing or damaged."""
-    path = folders.root / file.path
+def read_data(folders: Folders, table: str, path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read a data file in the table's own dtypes, without `dt`; raises FormatError where it is missing or damaged."""
+    wanted = list(TABLES[table] if columns is None else columns)
     try:
-        return pl.read_parquet(path, columns=None if columns is None else list(columns), hive_partitioning=False)
+        frame = pl.read_parquet(folders.root / path, columns=wanted, hive_partitioning=False)
     except (OSError, pl.exceptions.PolarsError) as problem:
-        raise damaged(path, problem) from problem
+        raise damaged(folders.root / path, problem) from problem
+    return frame.select(pl.col(name).cast(TABLES[table][name]) for name in wanted)
 
 
 def weigh_data(folders: Folders, file: DataFile) -> int:

@@ -16,7 +16,7 @@ from sinks.manifest import Manifest
 RAW = "raw_"  # schema-less prefix of the additive tables before summing
 ADDITIVE = ("transitions", "paths", "ledger")
 SNAPSHOT: Schema = {"version": pl.Int64, "epoch": pl.Int64, "run": pl.Int64, "complete": pl.Boolean}
-STAGES: Schema = {"stage_order": pl.Int32, "stage": pl.String, "step": pl.String}
+STAGES: Schema = {"stage_order": pl.Int32, "stage": pl.String, "step_order": pl.Int32, "step": pl.String}
 FUNNELS: Schema = {
     "funnel": pl.String,
     "step_index": pl.Int32,
@@ -101,8 +101,9 @@ def quote_text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _list_stages(stages: Mapping[str, Sequence[str]]) -> list[tuple[int, str, str]]:
-    return [(number, stage, step) for number, (stage, steps) in enumerate(stages.items()) for step in steps]
+def _list_stages(stages: Mapping[str, Sequence[str]]) -> list[tuple[int, str, int, str]]:
+    declared = [(number, stage, step) for number, (stage, steps) in enumerate(stages.items()) for step in steps]
+    return [(number, stage, place, step) for place, (number, stage, step) in enumerate(declared)]
 
 
 def _list_funnels(funnels: Sequence[FunnelRules]) -> list[tuple[str, int, str, str, str]]:

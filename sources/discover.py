@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from errors import InputError
 
-KINDS = {".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "ndjson", ".log": "ndjson", ".csv": "csv", ".parquet": "parquet"}
+KINDS = {
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".json": "ndjson",
+    ".log": "ndjson",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
 PACKED = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 STDIN = "-"
 GZIP_MAGIC, ZSTD_MAGIC, PARQUET_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -28,14 +37,22 @@ class FoundFile:
 
 
 def find_files(patterns: Sequence[str]) -> list[FoundFile]:
-    """Expand files, folders and globs; sorted by path, each file once; raises InputError."""
-    found: dict[str, FoundFile] = {}
+    """Expand files, folders and globs; sorted by path, each file once, whatever names lead to it; raises InputError.
+
+    Paths are absolute, so that a later run finds the files of an earlier one from another folder.
+    """
+    found: dict[str, tuple[str, str]] = {}
     for pattern in patterns:
         for path, name in _expand(pattern):
-            found.setdefault(os.path.abspath(path) if path != STDIN else STDIN, describe_file(path, name))
+            found.setdefault(STDIN if path == STDIN else os.path.realpath(path), (path, name))
     if not found:
-        raise InputError(f"no event files in {', '.join(patterns)}", remedy=f"name files ending in {_endings()}, or - for standard input")
-    return [found[key] for key in sorted(found)]
+        remedy = f"name files ending in {_endings()}, or - for standard input"
+        raise InputError(f"no event files in {', '.join(patterns)}", remedy=remedy)
+    files = [describe_file(key, found[key][1]) for key in sorted(found)]
+    # Two files that would have one name are told apart by the path as given.
+    names = Counter(file.name for file in files)
+    given = {key: Path(path).as_posix() for key, (path, _) in found.items()}
+    return [file if names[file.name] == 1 else replace(file, name=given[file.path]) for file in files]
 
 
 def _expand(pattern: str) -> list[tuple[str, str]]:
@@ -43,21 +60,23 @@ def _expand(pattern: str) -> list[tuple[str, str]]:
         return [(STDIN, "stdin")]
     path = Path(pattern)
     if path.is_dir():
-        inside = [p for p in sorted(path.rglob("*")) if p.is_file() and not _is_hidden(p.relative_to(path)) and guess_kind(p.name)]
-        return [(str(p), p.relative_to(path).as_posix()) for p in inside]
+        return [(str(p), p.relative_to(path).as_posix()) for p in sorted(path.rglob("*")) if _is_event_file(p, path)]
     if path.is_file():
         return [(pattern, path.name)]
+    if path.exists():
+        raise InputError(f"{pattern}: is a pipe or device", remedy="read it as standard input: journeys replay - < …")
     if glob.has_magic(pattern):
-        root = Path(pattern[: min(i for i in (pattern.find(c) for c in "*?[") if i >= 0)]).parent
-        if pattern[: len(str(root)) + 1].endswith("/") or not str(root):
-            root = Path(str(root))
-        matches = [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(p)]
-        return [(str(p), os.path.relpath(p, root)) for p in matches]
-    raise InputError(f"{pattern}: there is no such file or folder", remedy="check the path; quote a glob so that the shell leaves it alone")
+        fixed = pattern[: min(at for at in map(pattern.find, "*?[") if at >= 0)]
+        root = fixed[: fixed.rfind("/") + 1]
+        matches = [match for match in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(match)]
+        return [(match, Path(os.path.relpath(match, root or ".")).as_posix()) for match in matches]
+    remedy = "check the path; quote a glob so that the shell leaves it alone"
+    raise InputError(f"{pattern}: there is no such file or folder", remedy=remedy)
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
+def _is_event_file(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith((".", "_")) for part in path.relative_to(root).parts)
+    return not hidden and guess_kind(path.name) is not None and path.is_file()
 
 
 def guess_kind(name: str) -> tuple[str, str] | None:
@@ -66,7 +85,7 @@ def guess_kind(name: str) -> tuple[str, str] | None:
     packing = PACKED.get(ending, "")
     if packing:
         ending = os.path.splitext(stem)[1]
-        return KINDS.get(ending, "ndjson"), packing
+        return None if ending == ".tar" else (KINDS.get(ending, "ndjson"), packing)
     kind = KINDS.get(ending)
     return (kind, "") if kind else None
 
@@ -77,23 +96,29 @@ def describe_file(path: str, name: str) -> FoundFile:
         return FoundFile(STDIN, name, "ndjson", "", 0)
     try:
         with open(path, "rb") as file:
-            head = file.read(4)
-        size = os.path.getsize(path)
+            head, size = file.read(4), os.fstat(file.fileno()).st_size
     except OSError as problem:
         raise InputError(f"{path}: {problem.strerror}", remedy="check that the file can be read") from problem
     guessed = guess_kind(name)
     if guessed is None:
         raise InputError(f"{path}: unknown kind of file", remedy=f"use an ending of {_endings()}")
     kind, packing = guessed
-    if head[:2] == GZIP_MAGIC:
-        packing = "gzip"
-    elif head == ZSTD_MAGIC:
-        packing = "zstd"
-    elif packing and size:
+    return FoundFile(path, name, kind, _check_head(path, head, kind, packing) if size else packing, size)
+
+
+def _check_head(path: str, head: bytes, kind: str, packing: str) -> str:
+    """Return the packing that the first bytes tell; raises InputError where they belie the name."""
+    if head[:2] == GZIP_MAGIC and kind != "parquet":
+        return "gzip"
+    if head == ZSTD_MAGIC and kind != "parquet":
+        return "zstd"
+    if packing:
         raise InputError(f"{path}: is named {packing}, but is not", remedy="rename it to what it is")
-    if (head == PARQUET_MAGIC) != (kind == "parquet") and size:
+    if head[:2] in WIDE_MARKS and kind != "parquet":
+        raise InputError(f"{path}: is UTF-16 text", remedy="convert it: iconv -f utf-16 -t utf-8")
+    if (head == PARQUET_MAGIC) != (kind == "parquet"):
         raise InputError(f"{path}: the name says {kind}, the content says otherwise", remedy="rename it to what it is")
-    return FoundFile(path, name, kind, packing, size)
+    return ""
 
 
 def _endings() -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from clock import read_stopwatch
+from config import Config
 from events.canonical import Decoded
 from events.raw import EpochEnd, LaneEnd
 from sources.lanes import Decode, Lane, make_block
@@ -18,7 +19,7 @@ from sources.readers import read_file
 
 LaneItem = Decoded | LaneEnd | EpochEnd
 
-BLOCKS_AHEAD = 6  # over all lanes of a process, beside one a lane
+BLOCKS_AHEAD = 4  # over all lanes of a process, beside one a lane
 SMALLEST_BLOCK = 256 << 10
 
 
@@ -61,6 +62,7 @@ class Progress:
     records: int = 0
     dead: int = 0
     latest: int = 0
+    longest_stall_s: float = 0.0  # from a lane's snapshot to its next read: what an epoch's commit costs
 
 
 @dataclass
@@ -81,7 +83,7 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
         self.cuts = self._cut(position)
         self.more = True
         self.ended = False
-        self.saved = False
+        self.saved, self.saved_at = False, 0.0
         self.epoch_began = read_stopwatch()
         source.alignment.heads[lane.name] = -(1 << 62)
 
@@ -90,7 +92,7 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
             file = self.lane.files[number].file
             at = position if number == position.file else Position(number)
             offset = at.offset
-            for cut in read_file(file, at.offset, at.record, self.source.block):
+            for cut in read_file(file, at.offset, at.record, self.source.block, self.source.limit):
                 block = make_block(cut, file, self.lane.name, number)
                 result = self.source.pool.submit(self.source.decode, block)
                 yield _Ahead(result, Position(number, cut.next_offset, cut.next_record), max(0, cut.next_offset - offset))
@@ -107,8 +109,9 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
     def next_batch(self) -> list[LaneItem]:
         if self.saved:
             # Bytewax lets a source go on only when the epoch that it was saved in is durable, on every worker.
-            self.saved = False
-            self.epoch_began = read_stopwatch()
+            now = read_stopwatch()
+            self.source.progress.longest_stall_s = max(self.source.progress.longest_stall_s, now - self.saved_at)
+            self.saved, self.epoch_began = False, now
             self.source.on_durable()
         if self.ended or self.source.is_stopping():
             self.source.alignment.heads.pop(self.lane.name, None)
@@ -142,7 +145,7 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
             progress.latest = max(progress.latest, int(decoded.events["event_time"].to_physical()[-1]))
 
     def snapshot(self) -> bytes:
-        self.saved = True
+        self.saved, self.saved_at = True, read_stopwatch()
         return self.position.save()
 
 
@@ -150,24 +153,26 @@ class FileSource(FixedPartitionedSource[LaneItem, bytes]):
     """All lanes of a replay.
 
     A lane's state is the position of its next block. `is_stopping` ends every lane at the next block, without a
-    LaneEnd; `interval` is the epoch's length in microseconds; `on_durable` is called, from a worker's thread, when an epoch has become durable and before the next is read.
+    LaneEnd; `on_durable` is called, from a worker's thread, when an epoch has become durable and before the next is
+    read.
     """
 
     def __init__(
         self,
         lanes: tuple[Lane, ...],
         decode: Decode,
-        block: int,
+        config: Config,
         is_stopping: Callable[[], bool],
         on_durable: Callable[[], None],
-        interval: int,
     ) -> None:
         self.lanes = {lane.name: lane for lane in lanes}
         self.decode, self.is_stopping, self.on_durable = decode, is_stopping, on_durable
         # Blocks in flight bound the memory, so many lanes get smaller ones.
         self.depth = max(1, BLOCKS_AHEAD // max(1, len(lanes)))
+        block = config.job.block_bytes
         self.block = max(SMALLEST_BLOCK, min(block, block * BLOCKS_AHEAD // max(1, len(lanes))))
-        self.interval = interval / 1e6
+        self.limit = config.input.max_record_bytes
+        self.interval = config.job.snapshot / 1e6
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self.alignment = Alignment()
         self.progress = Progress()

@@ -1,28 +1,40 @@
-"""Readers that cut a file into blocks of whole records and can start in the middle."""
+"""Readers that cut a file into blocks of whole records and can start in the middle.
+
+Where a file is cut decides nothing: the same records come out, with the same numbers, for any size of block.
+"""
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import BinaryIO, cast
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from errors import InputError
-from events.raw import RAW_KEPT, split_csv
-from sources.discover import STDIN, FoundFile
+from errors import InputError, SourceChangedError
+from events.csvrows import find_record_ends, name_columns, split_cells
+from events.raw import MAX_RECORD, RAW_KEPT, count_newlines
+from sources.discover import GZIP_MAGIC, STDIN, ZSTD_MAGIC, FoundFile
+from sources.zstd import open_zstd
+
+HEAD = 4096
+PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A piece of a file: its content and the position after it (bytes of plain text, or Parquet rows; and records)."""
+    """A piece of a file: its content and the position after it (bytes of plain text, or Parquet rows; and records).
+
+    `oversized`: the payload is the beginning of one record longer than `limit`.
+    """
 
     payload: bytes | pl.DataFrame
     first_record: int
@@ -30,172 +42,215 @@ class Cut:
     next_record: int
     header: tuple[str, ...] = ()
     oversized: bool = False
+    limit: int = MAX_RECORD
 
 
-def read_file(file: FoundFile, offset: int, record: int, block: int) -> Iterator[Cut]:
+@dataclass(frozen=True)
+class Start:
+    """Where reading begins (`offset` in bytes, `record`), in pieces of `block`; records may have `limit` bytes."""
+
+    offset: int
+    record: int
+    block: int
+    limit: int
+
+
+def read_file(file: FoundFile, offset: int, record: int, block: int, limit: int = MAX_RECORD) -> Iterator[Cut]:
     """Yield the file's records from a position on, in cuts of about `block` bytes; raises InputError."""
-    if file.size == 0 and file.path != STDIN:
+    start = Start(offset, record, block, limit)
+    if file.path == STDIN:
+        yield from _read_stdin(start)
         return
-    try:
+    with explain_failure(file):
         if file.kind == "parquet":
-            yield from _read_parquet(file, record, block)
+            yield from _read_parquet(file, start)
         elif file.kind == "csv":
-            yield from _read_csv(file, offset, record, block)
+            yield from _read_csv(file, start)
         else:
-            with _open(file, offset) as stream:
-                yield from cut_lines(stream, offset, record, block)
+            with open_text(file, offset) as stream:
+                yield from cut_lines(stream, start)
+
+
+@contextmanager
+def explain_failure(file: FoundFile) -> Iterator[None]:
+    """Turn what can go wrong while a file is read into an InputError that names the file."""
+    again = "what was committed before stays; run the same command again"
+    try:
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as problem:
         raise InputError(
             f"{file.path}: the compressed data is damaged or cut short ({problem})",
-            remedy="repair or remove the file; what was committed before stays, run the same command again",
+            remedy=f"put the whole file there, {again}",
+        ) from problem
+    except pa.ArrowException as problem:
+        raise InputError(
+            f"{file.path}: is not a readable Parquet file ({problem})", remedy=f"put a whole file there, {again}"
         ) from problem
     except OSError as problem:
-        raise InputError(f"{file.path}: {problem}", remedy="check the file, then run the same command again") from problem
+        raise InputError(
+            f"{file.path}: can't be read ({problem.strerror or problem})", remedy=f"check the file, {again}"
+        ) from problem
 
 
-def _open(file: FoundFile, offset: int) -> BinaryIO:
-    if file.path == STDIN:
-        stream: BinaryIO = sys.stdin.buffer
-        _skip(stream, offset)
-        return stream
+def open_text(file: FoundFile, offset: int) -> BinaryIO:
+    """Open a file of text, unpacked, at an offset of the plain text."""
     if file.packing == "gzip":
         stream = cast(BinaryIO, gzip.open(file.path, "rb"))
-        _skip(stream, offset)
-        return stream
-    if file.packing == "zstd":
-        raw = open(file.path, "rb")
-        stream = cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True, closefd=True))
-        _skip(stream, offset)
-        return stream
-    plain = open(file.path, "rb")
-    plain.seek(offset)
-    return plain
+    elif file.packing == "zstd":
+        stream = open_zstd(file.path)
+    else:
+        plain = open(file.path, "rb")
+        plain.seek(offset)
+        return plain
+    _skip(stream, offset)
+    return stream
 
 
-def _skip(stream: BinaryIO, count: int) -> None:
+@cache
+def read_stdin_head() -> bytes:
+    """Return the first 4 KiB of standard input, which tell one stream from another; they are read once."""
+    head = _fill(sys.stdin.buffer, b"", HEAD)[0]
+    packing = "gzip" if head[:2] == GZIP_MAGIC else "zstd" if head[:4] == ZSTD_MAGIC else ""
+    if packing:
+        remedy = f"unpack it on the way: {packing} -dc FILE | journeys replay -"
+        raise InputError(f"standard input is {packing} data", remedy=remedy)
+    return head
+
+
+def _read_stdin(start: Start) -> Iterator[Cut]:
+    head, stream = read_stdin_head(), sys.stdin.buffer
+    left = _skip(stream, start.offset - len(head))
+    if left > 0 or len(head) < min(HEAD, start.offset):
+        raise SourceChangedError(
+            f"standard input ends before byte {start.offset:,}, up to which it was read already",
+            remedy="pipe the same stream in again, from its beginning",
+        )
+    yield from cut_lines(stream, start, head[start.offset :])
+
+
+def _skip(stream: BinaryIO, count: int) -> int:
+    """Read past `count` bytes; return how many of them were not there."""
     while count > 0:
-        got = len(stream.read(min(count, 1 << 20)))
+        got = len(stream.read(min(count, PIECE)))
         if got == 0:
-            return
+            break
         count -= got
+    return max(0, count)
 
 
-def cut_lines(stream: BinaryIO, offset: int, record: int, block: int) -> Iterator[Cut]:
-    """Cut a stream of lines at newlines; a line longer than `block` is passed over but for its beginning."""
-    rest = b""
-    while True:
-        data, ended = _fill(stream, rest, block)
-        if not data:
-            return
-        end = len(data) if ended else data.rfind(b"\n") + 1
-        if end == 0:
-            skipped, rest = _pass_over(stream)
-            offset += len(data) + skipped
-            yield Cut(data[:RAW_KEPT], record, offset, record + 1, oversized=True)
-            record += 1
-            continue
-        payload, rest = data[:end], data[end:]
-        lines = payload.count(b"\n") + (not payload.endswith(b"\n"))
-        offset += len(payload)
-        yield Cut(payload, record, offset, record + lines)
-        record += lines
-
-
-def _fill(stream: BinaryIO, rest: bytes, block: int) -> tuple[bytes, bool]:
-    """Read until `block` bytes are there or the stream ends; a pipe may give less at a time."""
-    pieces, size = [rest], len(rest)
-    while size < block:
-        piece = stream.read(block - size)
+def _fill(stream: BinaryIO, rest: bytes, size: int) -> tuple[bytes, bool]:
+    """Read until `size` bytes are there or the stream ends; a pipe may give less at a time."""
+    pieces, held = [rest], len(rest)
+    while held < size:
+        piece = stream.read(size - held)
         if not piece:
             return b"".join(pieces), True
         pieces.append(piece)
-        size += len(piece)
+        held += len(piece)
     return b"".join(pieces), False
 
 
-def _pass_over(stream: BinaryIO) -> tuple[int, bytes]:
-    """Read past the next newline; return how many bytes belong to the long line, and what follows it."""
-    skipped = 0
-    while data := stream.read(1 << 20):
-        newline = data.find(b"\n")
-        if newline >= 0:
-            return skipped + newline + 1, data[newline + 1 :]
-        skipped += len(data)
-    return skipped, b""
+def cut_lines(stream: BinaryIO, start: Start, rest: bytes = b"") -> Iterator[Cut]:
+    """Cut a stream of lines at newlines; a line longer than `limit` is passed over but for its beginning.
 
-
-def _read_csv(file: FoundFile, offset: int, record: int, block: int) -> Iterator[Cut]:
-    with _open(file, 0) as stream:
-        first = _read_header(stream)
-        header = tuple(next(csv.reader(io.StringIO(first.decode("utf-8-sig", errors="replace"))), []))
-        if not any(header):
-            raise InputError(f"{file.path}: the first line names no columns", remedy="CSV files need a header line")
-    start = max(offset, len(first))
-    with _open(file, start) as stream:
-        for cut in _cut_csv(stream, start, max(record, first.count(b"\n") or 1), block):
-            yield Cut(cut.payload, cut.first_record, cut.next_offset, cut.next_record, header, cut.oversized)
-
-
-def _read_header(stream: BinaryIO) -> bytes:
-    line = stream.readline()
-    while line.count(b'"') % 2:
-        more = stream.readline()
-        if not more:
-            break
-        line += more
-    return line
-
-
-def _cut_csv(stream: BinaryIO, offset: int, record: int, block: int) -> Iterator[Cut]:
-    rest = b""
+    `rest`: what was taken from the stream already.
+    """
+    offset, record = start.offset, start.record
     while True:
-        data = stream.read(block)
-        ended = not data
-        data = rest + data
+        data, ended = _fill(stream, rest, start.block)
+        end = data.rfind(b"\n") + 1
+        while end == 0 and not ended and len(data) <= start.limit:
+            known = len(data)
+            data, ended = _fill(stream, data, known + start.block)
+            end = data.rfind(b"\n", known) + 1
         if not data:
             return
-        end = len(data) if ended else _last_record_end(data)
-        if end == 0:
-            rest = data
-            if len(rest) < 16 * block:
-                continue
-            raise InputError(f"a CSV record at byte {offset} does not end within {len(rest)} bytes", remedy="check its quotes")
-        payload, rest = data[:end], data[end:]
-        offset += len(payload)
-        records = _count_records(payload)
-        yield Cut(payload, record, offset, record + records)
-        record += records
+        if end == 0 and not ended:
+            cut, rest = _pass_over(stream, data, Start(offset, record, start.block, start.limit))
+        else:
+            payload, rest = (data, b"") if ended else (data[:end], data[end:])
+            lines = count_newlines(payload) + (not payload.endswith(b"\n"))
+            cut = Cut(payload, record, offset + len(payload), record + lines, limit=start.limit)
+        yield cut
+        offset, record = cut.next_offset, cut.next_record
 
 
-def _last_record_end(data: bytes) -> int:
-    """Find the end of the last whole record: a newline with an even number of quotes before it."""
-    at = data.rfind(b"\n")
-    while at >= 0:
-        if data.count(b'"', 0, at) % 2 == 0:
-            return at + 1
-        at = data.rfind(b"\n", 0, at)
-    return 0
+def _pass_over(stream: BinaryIO, data: bytes, at: Start) -> tuple[Cut, bytes]:
+    """Read past the next newline; return the long line's cut, and what follows it."""
+    head, size = data[:RAW_KEPT], len(data)
+    rest = b""
+    while piece := stream.read(PIECE):
+        newline = piece.find(b"\n")
+        line = piece if newline < 0 else piece[: newline + 1]
+        head += line[: RAW_KEPT - len(head)]
+        size += len(line)
+        if newline >= 0:
+            rest = piece[newline + 1 :]
+            break
+    head = head.removesuffix(b"\n").removesuffix(b"\r") if size <= RAW_KEPT else head
+    return Cut(head, at.record, at.offset + size, at.record + 1, oversized=True, limit=at.limit), rest
 
 
-def _count_records(payload: bytes) -> int:
-    return len(split_csv(payload)) - payload.endswith(b"\n")
+def _read_csv(file: FoundFile, start: Start) -> Iterator[Cut]:
+    with open_text(file, 0) as stream:
+        head, ended = _fill(stream, b"", start.limit + 1)
+    if not head.strip():
+        return
+    ends = find_record_ends(head, start.limit, final=ended)
+    first = head[: int(ends[0])] if ends.size else head
+    header = _name_columns(file, first)
+    at = Start(max(start.offset, len(first)), max(start.record, 1), start.block, start.limit)
+    with open_text(file, at.offset) as stream:
+        for cut in cut_csv(stream, at):
+            yield Cut(
+                cut.payload, cut.first_record, cut.next_offset, cut.next_record, header, cut.oversized, start.limit
+            )
 
 
-def _read_parquet(file: FoundFile, row: int, block: int) -> Iterator[Cut]:
-    try:
-        parquet = pq.ParquetFile(file.path)
-    except (OSError, ValueError) as problem:
-        raise InputError(f"{file.path}: is not a readable Parquet file ({problem})", remedy="repair or remove the file") from problem
-    with parquet:
+def _name_columns(file: FoundFile, first: bytes) -> tuple[str, ...]:
+    line = first.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").removesuffix(b"\r")
+    if b"\r" in line and b'"' not in line:
+        raise InputError(f"{file.path}: lines end in lone carriage returns", remedy="convert the file: tr '\\r' '\\n'")
+    cells = split_cells(line) or []
+    if not any(cell.strip() for cell in cells):
+        raise InputError(f"{file.path}: the first line names no columns", remedy="CSV files need a header line")
+    return name_columns([cell.decode(errors="replace") for cell in cells])
+
+
+def cut_csv(stream: BinaryIO, start: Start) -> Iterator[Cut]:
+    """Cut a stream of CSV, behind its header, at the ends of records."""
+    offset, record, rest = start.offset, start.record, b""
+    while True:
+        data, ended = _fill(stream, rest, start.block)
+        ends = find_record_ends(data, start.limit, final=ended)
+        while not ends.size and not ended and len(data) <= start.limit:
+            data, ended = _fill(stream, data, 2 * len(data) + start.block)
+            ends = find_record_ends(data, start.limit, final=ended)
+        if not data:
+            return
+        if ends.size:
+            end = int(ends[-1])
+            payload, rest = data[:end], data[end:]
+            cut = Cut(payload, record, offset + end, record + ends.size)
+        else:
+            cut, rest = _pass_over(stream, data, Start(offset, record, start.block, start.limit))
+        yield cut
+        offset, record = cut.next_offset, cut.next_record
+
+
+def _read_parquet(file: FoundFile, start: Start) -> Iterator[Cut]:
+    if file.size == 0:
+        return
+    with pq.ParquetFile(file.path) as parquet:
         at = 0
         for group in range(parquet.metadata.num_row_groups):
             meta = parquet.metadata.row_group(group)
-            if at + meta.num_rows <= row:
+            if at + meta.num_rows <= start.record:
                 at += meta.num_rows
                 continue
-            rows = max(1, int(block / max(1.0, meta.total_byte_size / max(1, meta.num_rows))))
+            rows = max(1, int(start.block / max(1.0, meta.total_byte_size / max(1, meta.num_rows))))
             for batch in parquet.iter_batches(batch_size=rows, row_groups=[group]):
-                skip = min(max(0, row - at), batch.num_rows)
+                skip = min(max(0, start.record - at), batch.num_rows)
                 at += batch.num_rows
                 if skip == batch.num_rows:
                     continue

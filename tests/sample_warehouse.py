@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 import polars as pl
+import pytest
 
 from config import Config, FunnelRules, JobRules
 from flows.replay import ReplayOptions, ReplayResult, run_replay
@@ -17,16 +18,16 @@ from flows.settings import load_config
 from sources.synthetic import Shape, Truth, format_segment, generate_frames
 
 SHOP = Path(__file__).parents[1] / "data" / "examples" / "shop.toml"
-LAST_DAY = "2026-02-02"  # of the generated month; the odd records below come after it
 # Many small commits, so that the additive tables have something to add up.
 JOB = JobRules(snapshot=20_000, block_bytes=1 << 16, release_rows=500)
 
 
 def make_config() -> Config:
-    """Return the demo shop's settings, with a funnel whose second step nobody ever reaches."""
+    """Return the demo shop's settings, with a funnel nobody gets on in and one nobody begins."""
     config = load_config(SHOP)
     unreached = FunnelRules("unreached", ("product", "Gift Sent", "Gift Opened"))
-    return replace(config, funnels=(*config.funnels, unreached), job=JOB)
+    unbegun = FunnelRules("unbegun", ("Gift Sent", "product"))
+    return replace(config, funnels=(*config.funnels, unreached, unbegun), job=JOB)
 
 
 def write_events(path: Path, events: int = 9_000) -> Truth:
@@ -88,6 +89,18 @@ def make_stopped(folder: Path) -> Path:
     result: ReplayResult = run_replay(options, config, stop_once)
     assert result.outcome == "stopped"
     return options.warehouse
+
+
+def get_finished(factory: pytest.TempPathFactory) -> Path:
+    """Return the finished warehouse of this test process, made when it is first asked for."""
+    folder = factory.getbasetemp() / "finished-warehouse"
+    return folder / "warehouse" if folder.exists() else make_finished(folder)
+
+
+def get_stopped(factory: pytest.TempPathFactory) -> Path:
+    """Return the stopped warehouse of this test process, made when it is first asked for."""
+    folder = factory.getbasetemp() / "stopped-warehouse"
+    return folder / "warehouse" if folder.exists() else make_stopped(folder)
 
 
 def connect(warehouse: Path) -> duckdb.DuckDBPyConnection:

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import polars as pl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config import Config
-from events.raw import LaneEnd
-from operators.columns import BEGINNING
-from tests.oracle.oracle import compute_tables
+from events.canonical import Decoded
+from events.raw import EpochEnd, LaneEnd
 from tests.oracle.strategies import make_stream, streams
 from tests.support.driving import Job
+from tests.support.phases import PLACE, Phase, compute_answer, plan_phases
 from tests.support.streams import decode_records
 from tests.support.tables import Frames, assert_equal_to_oracle
 
-EXAMPLES = int(os.environ.get("JOURNEYS_EXAMPLES", "150"))
-PLACE = ["source_partition", "source_position"]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One run of the job: the records that it reads, by partition, and whether it is stopped before their end."""
-
-    records: pl.DataFrame
-    stops: bool
-    behind: int
+EXAMPLES = int(os.environ.get("JOURNEYS_EXAMPLES", "120"))
 
 
 class Schedule:
@@ -49,6 +39,7 @@ class Schedule:
         self.lanes = {name: lane.sort(PLACE[1]) for name, lane in sorted(self.lanes.items())} or {"lane-000": records}
         self.block = self.chance.choice([1, 2, 4, 10, 100_000])
         self.reloads = self.chance.choice([0, 0, 0.05, 0.3])
+        self.flushes = self.chance.choice([0, 0, 0.1, 0.5])
         self.prompt = self.chance.choice([1.0, 0.5, 0.1])
 
     def plan(self) -> list[Phase]:
@@ -58,64 +49,37 @@ class Schedule:
             name: [0, *sorted(self.chance.randint(0, lane.height) for _ in ends[1:]), lane.height]
             for name, lane in self.lanes.items()
         }
-        phases: list[Phase] = []
-        behind = BEGINNING
-        for number, end in enumerate(ends):
-            parts = [lane[cuts[name][number] : cuts[name][number + 1]] for name, lane in self.lanes.items()]
-            phases.append(Phase(pl.concat(parts), end == "stop", behind))
-            latest = pl.concat([phase.records for phase in phases])["event_time"].max()
-            if end == "finish" and latest is not None:
-                behind = int(latest) - self.config.sessions.allowed_lateness  # type: ignore[call-overload]
-        return phases
+        parts = [
+            pl.concat([lane[cuts[name][number] : cuts[name][number + 1]] for name, lane in self.lanes.items()])
+            for number in range(len(ends))
+        ]
+        return plan_phases(parts, ends, self.config)
 
     def run(self, job: Job, phase: Phase) -> None:
         """Read one phase's records in random blocks, lanes interleaved, reloading now and then."""
         lanes = {name: phase.records.filter(pl.col(PLACE[0]) == name) for name in self.lanes}
+        ended: list[LaneEnd] = []
         while lanes:
             name = self.chance.choice(sorted(lanes))
             sizes = [self.chance.randint(0, self.block) for _ in range(self.chance.choice([1, 1, 2]))]
-            values: list[object] = []
+            values: list[Decoded | LaneEnd | EpochEnd] = []
             for size in sizes:
                 block, lanes[name] = lanes[name][:size], lanes[name][size:]
                 values.append(decode_records(block, name))
+            values += [EpochEnd(name)] if self.chance.random() < self.flushes else []
             if lanes[name].height == 0:
                 del lanes[name]
                 # A lane that is stopped never says that it ended.
-                values += [] if phase.stops else [LaneEnd(name)]
-            job.feed(*values)  # type: ignore[arg-type]
+                if not phase.stops:
+                    ended.append(LaneEnd(name))
+                    values.append(ended[-1])
+            job.feed(*values)
             job.deliver(self.prompt)
             if self.chance.random() < self.reloads:
                 job.reload()
+                for end in ended:  # a resumed run finds nothing more in these lanes, and says so again
+                    job.feed(end)
         job.end(stopping=phase.stops)
-
-
-def compute_answer(phases: list[Phase], config: Config) -> Frames:
-    """Return the oracle's tables after the last of the phases.
-
-    What is behind everything that an earlier, finished run released is late beside what its own partition makes late.
-    """
-    seen = pl.concat([phase.records for phase in phases])
-    plain = compute_tables(seen, config)
-    late = plain["late"].select(PLACE)
-    behind = pl.concat(
-        [
-            phase.records.filter(pl.col("event_time") < phase.behind).select(
-                *PLACE, pl.lit(phase.behind, dtype=pl.Int64).alias("watermark")
-            )
-            for phase in phases
-        ]
-    ).join(late, on=PLACE, how="anti")
-    if behind.height == 0:
-        return plain
-    rest = seen.join(late, on=PLACE, how="anti").join(behind, on=PLACE, how="anti")
-    tables = compute_tables(rest, config)
-    assert tables["late"].height == 0
-    tables["late"] = pl.concat([plain["late"], behind])
-    settled = tables["ledger"].select("source_partition", "accepted", "duplicate")
-    lates = tables["late"].group_by("source_partition").len("late")
-    ledger = plain["ledger"].select("source_partition", "received").join(settled, on="source_partition", how="left")
-    tables["ledger"] = ledger.join(lates, on="source_partition", how="left").fill_null(0)
-    return tables
 
 
 def check_schedule(records: pl.DataFrame, config: Config, seed: int) -> None:

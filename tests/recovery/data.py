@@ -15,14 +15,14 @@ STEPS = ("home", "search", "product", "add_to_cart", "checkout", "purchase", "he
 FUNNEL = ("product", "add_to_cart", "checkout", "purchase")
 CHANNELS = ("web", "mobile", "support")
 QUIET = 40  # persons heard of at the very beginning and at the very end only
-FILLER = "x" * 600  # few events, many blocks: a kill has many epochs to choose from
+FILLER = "x" * 1_500  # few events, many blocks: a kill has many epochs to choose from
 
 
 @dataclass(frozen=True)
 class Shape:
     """How much to make: events a day and lane, and days."""
 
-    events: int = 2_500
+    events: int = 1_000
     days: int = 3
     persons: int = 400
     seed: int = 11
@@ -76,7 +76,8 @@ def _write_day(chance: random.Random, shape: Shape, channel: str, day: int) -> I
 
 
 def _write_support(chance: random.Random, shape: Shape, day: int) -> Iterator[str]:
-    opened = START + timedelta(days=day, hours=1 if day == 0 else 13)
+    # Late in the day: several epochs pass before the lane is touched at all.
+    opened = START + timedelta(days=day, hours=9 if day == 0 else 13)
     for number in range(shape.events // 4):
         moment = opened + timedelta(seconds=number * 3_000 / shape.events)
         person = f"p{chance.randrange(shape.persons)}"

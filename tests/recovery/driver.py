@@ -26,11 +26,11 @@ MILLISECOND = SECOND // 1_000
 def make_config(told: dict[str, Any]) -> Config:
     """Build the config that a JSON argument describes; small blocks and releases, so that there are many epochs."""
     job = JobRules(
-        key_groups=told.get("key_groups", 4),
+        key_groups=told.get("key_groups", 3),
         writers=told.get("writers", 2),
         snapshot=int(told.get("snapshot_ms", 50) * MILLISECOND),
         block_bytes=told.get("block_bytes", 256 << 10),
-        release_rows=told.get("release_rows", 300),
+        release_rows=told.get("release_rows", 150),
     )
     funnels = (
         FunnelRules("buy", FUNNEL),

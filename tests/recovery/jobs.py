@@ -20,7 +20,7 @@ from sinks.manifest import Manifest, read_manifest
 from sinks.storage import FAIL_AT, Folders
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 KILLED = -signal.SIGKILL
 
 
@@ -64,6 +64,10 @@ class Job:
         """Wait until a manifest of that version or a later one is published."""
         return self.wait_until(lambda: read_manifest(self.folders).version >= version)
 
+    def wait_for_events(self) -> bool:
+        """Wait until events are visible."""
+        return self.wait_until(lambda: bool(read_manifest(self.folders).files.get("events")))
+
     def send(self, number: int) -> None:
         """Send a signal."""
         self.process.send_signal(number)
@@ -92,6 +96,7 @@ def start_python(script: str, *arguments: str, fail_at: str = "") -> subprocess.
         [sys.executable, str(ROOT / script), *arguments],
         cwd=ROOT,
         env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -10,7 +10,7 @@ import polars as pl
 
 from config import Config
 from events.canonical import Decoded
-from events.raw import LaneEnd
+from events.raw import EpochEnd, LaneEnd
 from events.schema import TABLES
 from flows.graph import MERGES
 from operators.journey import GroupBatch
@@ -43,10 +43,10 @@ class Job:
         # A key group hears each partition in order, but different partitions in any order.
         self.queues: dict[int, dict[str, deque[GroupBatch]]] = {number: {} for number in self.groups}
 
-    def feed(self, *values: Decoded | LaneEnd) -> None:
+    def feed(self, *values: Decoded | LaneEnd | EpochEnd) -> None:
         """Give one partition its next values in one batch."""
         first = values[0]
-        name = first.partition if isinstance(first, LaneEnd) else first.block.partition
+        name = first.block.partition if isinstance(first, Decoded) else first.partition
         deliveries, _ = self.accepts[name].on_batch(list(values))
         for delivery in deliveries:
             self._send(name, delivery)

@@ -42,7 +42,7 @@ def read_warehouse(root: Path) -> Frames:
             )
             for file in manifest.visible(table)
         ]
-        tables[table] = pl.concat([pl.DataFrame(schema={**schema, "dt": pl.Date}), *parts])
+        tables[table] = fill_columns(parts, schema)
     return tables
 
 

@@ -1,0 +1,24 @@
+"""Compaction as a process of its own: `python tests/recovery/compactor.py WAREHOUSE TIMES`; every file is small to it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from sinks.compaction import compact
+from sinks.storage import Folders
+
+
+def main() -> None:
+    """Compact, keeping only as many old manifests as a reader may still have open."""
+    merged = removed = 0
+    for _ in range(int(sys.argv[2])):
+        report = compact(Folders(Path(sys.argv[1])), target_bytes=1 << 20, keep=8)
+        merged += sum(table.files_before for table in report.tables)
+        removed += report.removed
+    print(json.dumps({"merged": merged, "removed": removed}))
+
+
+if __name__ == "__main__":
+    main()
