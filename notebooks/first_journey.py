@@ -143,7 +143,7 @@ def _(ACCENT, LAYOUT, ask, choice, go):
         go.Funnel(
             y=conversion["step"].to_list(),
             x=conversion["persons"].to_list(),
-            texttemplate="%{value:,}<br>%{percentInitial:.1%} of the first<br>%{percentPrevious:.1%} of the last",
+            texttemplate="%{value:,}<br>%{percentInitial:.1%} of the first<br>%{percentPrevious:.1%} of the one before",
             marker={"color": ACCENT, "opacity": [1 - 0.12 * n for n in range(conversion.height)]},
             connector={"fillcolor": "#eef2f7"},
         )

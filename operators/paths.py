@@ -37,7 +37,8 @@ def count_paths(sessions: pl.DataFrame) -> pl.DataFrame:
         to_hex(counted["high"].to_numpy(), counted["low"].to_numpy()).alias("path_hash"),
         "sessions",
         "events",
-        (pl.col("micros") / 1e6).alias("total_seconds"),
+        # NumPy divides; Polars multiplies by the inverse, which is off in the last bit.
+        pl.Series("total_seconds", counted["micros"].to_numpy() / 1e6),
         "dt",
     ).sort("dt", "path_hash")
 

@@ -42,6 +42,16 @@ def load_state(data: bytes) -> GroupState:
             f"the recovery store holds state of an unknown version ({data[:4]!r})",
             remedy="run with the version that wrote it, or replay into a new warehouse",
         )
+    try:
+        return _read_state(data)
+    except (struct.error, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as problem:
+        raise RecoveryError(
+            f"the recovery store holds damaged state ({problem})",
+            remedy="restore the store from a copy, or replay into a new warehouse",
+        ) from problem
+
+
+def _read_state(data: bytes) -> GroupState:
     (length,) = struct.unpack("<I", data[4:8])
     header = json.loads(data[8 : 8 + length])
     state = GroupState(

@@ -91,13 +91,16 @@ def merge_transitions(parts: list[pl.DataFrame]) -> pl.DataFrame:
     """Sum counted parts into rows of the `transitions` table with `dt`, sorted by its keys."""
     counted = pl.concat(parts).group_by(*KEYS, "bucket").agg(pl.col("n").sum(), pl.col("micros").sum())
     bars = pl.struct("bucket", "n").sort_by("bucket").filter(pl.col("bucket").sort_by("bucket").is_not_null())
-    return (
+    merged = (
         counted.group_by(KEYS)
-        .agg(
-            pl.col("n").sum().alias("transitions"),
-            (pl.col("micros").sum() / 1e6).alias("total_seconds"),
-            bars.alias("seconds_histogram"),
-        )
+        .agg(pl.col("n").sum().alias("transitions"), pl.col("micros").sum(), bars.alias("seconds_histogram"))
         .sort(KEYS)
-        .with_columns(pl.col("hour").dt.date().alias("dt"))
+    )
+    return merged.select(
+        *KEYS,
+        "transitions",
+        # NumPy divides; Polars multiplies by the inverse, which is off in the last bit.
+        pl.Series("total_seconds", merged["micros"].to_numpy() / 1e6),
+        "seconds_histogram",
+        pl.col("hour").dt.date().alias("dt"),
     )

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -18,7 +20,6 @@ from sinks.storage import FAIL_AT, Folders
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 120.0
-HALT = signal.SIGSTOP
 
 
 def start_command(code: str, *arguments: str, fail_at: str = "") -> subprocess.Popen[str]:
@@ -41,23 +42,32 @@ def kill_command(code: str, *arguments: str, point: str) -> None:
     assert process.returncode == -signal.SIGKILL, f"{point} was not passed: {err}"
 
 
-def wait_until_halted(process: subprocess.Popen[str]) -> None:
-    """Wait until a process has stopped itself at its point."""
+@contextmanager
+def halt_command(code: str, *arguments: str, point: str) -> Iterator[None]:
+    """Hold Python code up at a point while the body runs, then let it go on to its end, which must be a good one."""
+    process = start_command(code, *arguments, fail_at=f"{point}:1:{int(signal.SIGSTOP)}")
+    try:
+        _wait_until_halted(process)
+        yield
+        # It halts each time that it passes the point.
+        until = time.monotonic() + PATIENCE_S
+        while process.poll() is None and time.monotonic() < until:
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, err
+
+
+def _wait_until_halted(process: subprocess.Popen[str]) -> None:
     until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
-        done, status = os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)
-        if done:
-            assert os.WIFSTOPPED(status), f"it ended: {process.stderr.read() if process.stderr else ''}"
+    while process.poll() is None and time.monotonic() < until:
+        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state in "Tt":
             return
         time.sleep(0.01)
-    raise TimeoutError("waited too long for the command to halt")
-
-
-def resume(process: subprocess.Popen[str]) -> None:
-    """Let a halted process go on to its end."""
-    process.send_signal(signal.SIGCONT)
-    _, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, err
+    raise TimeoutError("the command did not halt")
 
 
 def read_tables(folders: Folders, where: str = "true") -> dict[str, list[str]]:

@@ -12,7 +12,9 @@ from events.hashing import hash_strings, key_groups, mix, to_hex
 from tests.support.hashing_reference import hash_text, make_id, mix_words
 
 SEEDS = st.sampled_from([0, 1, 2, 2**63])
-TEXTS = st.one_of(st.none(), st.text(max_size=6), st.text(max_size=40), st.sampled_from(["", "ü" * 6, "x" * 8, "x" * 12]))
+TEXTS = st.one_of(
+    st.none(), st.text(max_size=6), st.text(max_size=40), st.sampled_from(["", "ü" * 6, "x" * 8, "x" * 12])
+)
 VECTORS = {
     "": 0x0000000000000000,
     "a": 0xEF84DBA91E6652DF,

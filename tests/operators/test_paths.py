@@ -8,7 +8,7 @@ from datetime import date
 import polars as pl
 import pytest
 
-from events.schema import PATHS, STRINGS
+from events.schema import PATHS, STRINGS, Schema
 from operators.paths import count_paths
 from tests.support.hashing_reference import MASK, hash_text, mix_words
 
@@ -17,7 +17,7 @@ ONE, TWO = date(2024, 2, 29), date(2024, 3, 1)
 
 def count(*sessions: tuple[date, Sequence[str], int, float]) -> pl.DataFrame:
     """Count sessions given as (day, steps, events, seconds)."""
-    schema = {"dt": pl.Date, "steps": STRINGS, "events": pl.Int64, "duration_s": pl.Float64}
+    schema: Schema = {"dt": pl.Date, "steps": STRINGS, "events": pl.Int64, "duration_s": pl.Float64}
     return count_paths(pl.DataFrame([(d, list(s), n, t) for d, s, n, t in sessions], schema=schema, orient="row"))
 
 

@@ -18,12 +18,16 @@ RULES = SessionRules(gap=10 * SECOND, max_session=25 * SECOND, allowed_lateness=
 Row = tuple[str, float, str]
 
 
-def fold(*batches: pl.DataFrame | Sequence[Row], rules: SessionRules = RULES) -> tuple[list[pl.DataFrame], pl.DataFrame]:
-    """Sessionize batches one after another; return each batch's events and all sessions, the open ones closed at last.
+def fold(
+    *batches: pl.DataFrame | Sequence[Row], rules: SessionRules = RULES
+) -> tuple[list[pl.DataFrame], pl.DataFrame]:
+    """Sessionize batches one after another; return each batch's events, and all sessions.
 
-    Each batch's watermark is its last event's time, so that nothing closes before its time.
+    Each batch's watermark is its last event's time, so that nothing closes before its time; what is open closes last.
     """
-    state, events, closed = start_sessions(), [], []
+    state = start_sessions()
+    events: list[pl.DataFrame] = []
+    closed: list[pl.DataFrame] = []
     for batch in batches:
         frame = batch if isinstance(batch, pl.DataFrame) else make_events(batch, first_position=100 * len(events))
         ordered, starts = order_events(frame)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -52,9 +53,7 @@ def cut_batches(events: pl.DataFrame, chance: random.Random) -> list[tuple[pl.Da
     low, high = int(times.min()), int(times.max())  # type: ignore[arg-type]
     marks = sorted(chance.randint(low, high + 1) for _ in range(chance.randint(0, 7)))
     edges = [low, *marks, FOREVER]
-    return [
-        (events.filter((times >= start) & (times < end)), end) for start, end in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    return [(events.filter((times >= start) & (times < end)), end) for start, end in pairwise(edges)]
 
 
 def ask_operator(cases: pl.DataFrame, rules: FunnelRules, chance: random.Random) -> dict[int, int]:
@@ -79,9 +78,7 @@ def test_operator_level_is_clickhouse_window_funnel() -> None:
         expected = ask_clickhouse(cases, rules)
         found = ask_operator(cases, rules, random.Random(seed))
         differing = {
-            person: (found.get(person, 0), level)
-            for person, level in expected.items()
-            if found.get(person, 0) != level
+            person: (found.get(person, 0), level) for person, level in expected.items() if found.get(person, 0) != level
         }
         assert not differing, (rules, cases.filter(pl.col("person").is_in(list(differing)[:1])).rows())
         seen.update(expected.values())

@@ -41,7 +41,7 @@ def make_job(seed: int, lanes: str) -> tuple[random.Random, pl.DataFrame, Config
 
 
 def write_lanes(folder: Path, records: pl.DataFrame, padding: int) -> None:
-    """Write a file per partition, so named that the lanes are called as the partitions; an empty one where it is empty."""
+    """Write a file per partition, so named that lanes and partitions are called the same; empty where it is."""
     folder.mkdir(exist_ok=True)
     for number in range(4):
         lane = records.filter(pl.col(PLACE[0]) == f"lane-{number:03}")
@@ -66,7 +66,7 @@ def check_warehouse(root: Path, expected: dict[str, pl.DataFrame]) -> None:
 
 @pytest.mark.parametrize("seed", range(EXAMPLES))
 def test_replay_equals_the_oracle_for_any_workers_epochs_and_stops(seed: int, tmp_path: Path) -> None:
-    """One to three workers that change between runs, up to 64 key groups, epochs of 2 ms, blocks of few lines, stops."""
+    """Workers that change between runs, up to 64 key groups, epochs of 2 ms, blocks of few lines, stops."""
     chance, records, config = make_job(seed, "each")
     write_lanes(tmp_path / "in", records, chance.choice([0, 0, 20_000, 60_000]))
     stops = chance.choice([0, 0, 1, 3])

@@ -28,7 +28,7 @@ from sinks.manifest import (
 from sinks.rewriting import read_data, write_data
 from sinks.storage import Folders, hold_publish_lock, hold_rewrite_lock
 from tests.sample_warehouse import get_finished, get_stopped
-from tests.upkeep import (
+from tests.upkeep import halt_command, kill_command, list_failed, read_catalog_version, read_tables
     HALT,
     kill_command,
     list_failed,
@@ -195,10 +195,8 @@ def test_kill_leaves_the_same_tables_and_the_next_call_finishes(folders: Folders
 
 
 def test_commits_of_a_running_job_are_kept(folders: Folders) -> None:
-    process = start_command(COMPACT, str(folders.root), fail_at=f"compact_written:1:{HALT}")
-    wait_until_halted(process)
-    added = append_event(folders, "newcomer")
-    resume(process)
+    with halt_command(COMPACT, str(folders.root), point="compact_written"):
+        added = append_event(folders, "newcomer")
     files = read_manifest(folders).files["events"]
     assert added in files
     assert len(files) == len({file.dt for file in files}) + 1
@@ -206,13 +204,11 @@ def test_commits_of_a_running_job_are_kept(folders: Folders) -> None:
 
 
 def test_starting_job_leaves_a_running_compactions_files_alone_but_not_a_dead_ones(folders: Folders) -> None:
-    process = start_command(COMPACT, str(folders.root), fail_at=f"compact_written:1:{HALT}")
-    wait_until_halted(process)
-    waiting = list_unnamed(folders)
-    assert waiting
-    assert remove_orphans(folders, ()) == 0
-    assert list_unnamed(folders) == waiting
-    resume(process)
+    with halt_command(COMPACT, str(folders.root), point="compact_written"):
+        waiting = list_unnamed(folders)
+        assert waiting
+        assert remove_orphans(folders, ()) == 0
+        assert list_unnamed(folders) == waiting
     assert list_unnamed(folders) == set()
     assert list_failed(folders) == []
     dead = read_manifest(folders).files["events"][0]
@@ -221,26 +217,21 @@ def test_starting_job_leaves_a_running_compactions_files_alone_but_not_a_dead_on
 
 
 def test_second_compaction_waits_for_the_first(folders: Folders) -> None:
-    process = start_command(COMPACT, str(folders.root), fail_at=f"compact_written:1:{HALT}")
-    wait_until_halted(process)
-    with hold_rewrite_lock(folders, wait=False) as got:
-        assert not got
-    resume(process)
+    with halt_command(COMPACT, str(folders.root), point="compact_written"):
+        with hold_rewrite_lock(folders, wait=False) as got:
+            assert not got
     with hold_rewrite_lock(folders, wait=False) as got:
         assert got
 
 
 def test_merge_whose_inputs_are_gone_is_given_up(folders: Folders) -> None:
-    process = start_command(COMPACT, str(folders.root), fail_at=f"compact_written:1:{HALT}")
-    wait_until_halted(process)
-    with hold_publish_lock(folders):
+    with halt_command(COMPACT, str(folders.root), point="compact_written"), hold_publish_lock(folders):
         newest = read_manifest(folders)
-        gone = newest.files["events"][0]
-        publish(folders, replace(newest, files={**newest.files, "events": newest.files["events"][1:]}))
-    resume(process)
+        gone, *stay = newest.files["events"]
+        publish(folders, replace(newest, files={**newest.files, "events": tuple(stay)}))
     files = read_manifest(folders).files["events"]
     assert gone not in files
-    assert sum(file.rows for file in files) == sum(file.rows for file in newest.files["events"][1:])
+    assert sum(file.rows for file in files) == sum(file.rows for file in stay)
     assert list_unnamed(folders) == set()
 
 

@@ -64,7 +64,7 @@ class Job:
                 continue
             while waiting := [name for name, queue in queues.items() if queue]:
                 count = self.chance.choice([1, 1, 2, 3, 8])
-                values = []
+                values: list[GroupBatch] = []
                 while waiting and len(values) < count:
                     values.append(queues[self.chance.choice(waiting)].popleft())
                     waiting = [name for name, queue in queues.items() if queue]

@@ -44,7 +44,12 @@ def make_events(
             "source_partition": [partition] * count,
             "source_position": range(first_position, first_position + count),
         },
-        schema_overrides={"device_id": pl.String, "source_position": pl.Int64, "person_id": pl.String, "user_id": pl.String},
+        schema_overrides={
+            "device_id": pl.String,
+            "source_position": pl.Int64,
+            "person_id": pl.String,
+            "user_id": pl.String,
+        },
     )
     replaced = [pl.Series(name, list(values), dtype=pl.String) for name, values in columns.items()]
     frame = frame.with_columns(replaced)

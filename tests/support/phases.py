@@ -35,7 +35,7 @@ def plan_phases(parts: Sequence[pl.DataFrame], ends: Sequence[str], config: Conf
         phases.append(Phase(records, end == "stop", behind))
         latest = pl.concat([phase.records for phase in phases])["event_time"].max()
         if end == "finish" and latest is not None:
-            behind = int(latest) - config.sessions.allowed_lateness  # type: ignore[call-overload]
+            behind = int(latest) - config.sessions.allowed_lateness  # type: ignore[arg-type]
     return phases
 
 

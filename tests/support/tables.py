@@ -55,7 +55,7 @@ def read_views(root: Path, names: Iterable[str] = tuple(TABLES)) -> Frames:
 
 
 def fill_columns(parts: list[pl.DataFrame], schema: Schema) -> pl.DataFrame:
-    """Join frames that may lack columns or hold categories for text; the result has the columns of `schema` and `dt`."""
+    """Join frames that may lack columns or hold categories for text; the result is of `schema`, and `dt`."""
     empty = pl.DataFrame(schema={**schema, "dt": pl.Date})
     texts = [part.with_columns(pl.col(pl.Categorical).cast(pl.String)) for part in parts]
     return pl.concat([empty, *texts], how="diagonal").select(empty.columns)
@@ -76,13 +76,14 @@ def to_oracle_form(tables: Mapping[str, pl.DataFrame]) -> Frames:
     sessions = _to_micros(tables["sessions"]).join(
         firsts.drop("started_at"), on="session_id", how="left", maintain_order="left"
     )
+    ledger = tables["ledger"].group_by("source_partition").agg(pl.col(SUMMED["ledger"]).sum())
     found = {
         "events": named,
         "sessions": sessions,
         "transitions": _sum_transitions(_to_micros(tables["transitions"])),
         "paths": _sum_paths(tables["paths"]),
         "late": _to_micros(tables["late_events"]),
-        "ledger": tables["ledger"].group_by("source_partition").agg(pl.col(SUMMED["ledger"]).sum()),
+        "ledger": ledger.filter(pl.col("received") > 0),
     }
     return {name: _settle(frame, name) for name, frame in found.items()}
 
@@ -103,8 +104,6 @@ def assert_equal_to_oracle(tables: Mapping[str, pl.DataFrame], expected: Mapping
     found = to_oracle_form(tables)
     for name, frame in found.items():
         wanted = _settle(expected[name], name)
-        if name == "ledger":
-            frame = frame.filter(pl.col("received") > 0)
         if not frame.equals(wanted):
             raise AssertionError(f"{name}: {_describe_difference(frame, wanted)}")
     attempts = collect_attempts(tables["funnel_steps"], ["attempt_id"])
@@ -153,7 +152,9 @@ def _sum_transitions(transitions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _sum_paths(paths: pl.DataFrame) -> pl.DataFrame:
-    summed = paths.with_columns(US).group_by("dt", "path_hash").agg(pl.col("steps").first(), pl.col(SUMMED["paths"]).sum())
+    summed = (
+        paths.with_columns(US).group_by("dt", "path_hash").agg(pl.col("steps").first(), pl.col(SUMMED["paths"]).sum())
+    )
     return summed.drop("path_hash")
 
 
