@@ -30,17 +30,20 @@ lint: setup ## Style, import rule and sizes
 types: setup ## Types, strictly
 	$(BIN)/mypy
 
-bench: setup ## Speed against DuckDB SQL, Bytewax's windows and Spark (bench/README.md)
+bench: setup ## Speed against DuckDB SQL, Bytewax's windows and Spark (docs/benchmark.md)
 	$(BIN)/python bench/run.py
 
 docs: setup ## Check docs/ against the commands, settings and tables that it describes
 	$(BIN)/pytest -q tests/test_docs_*.py
 
 notebook: setup ## Open the notebook on the demo's warehouse in a browser
-	$(BIN)/marimo edit notebooks/journeys.py
+	@test -d build/demo/warehouse || $(BIN)/journeys demo >/dev/null
+	JOURNEYS_WAREHOUSE=build/demo/warehouse $(BIN)/marimo edit notebooks/first_journey.py
 
 real-data: setup ## Get a real shop's clickstream into data/real and replay it
 	$(BIN)/python tools/fetch_shop.py
+	$(BIN)/journeys replay data/real/simple-onlineshop.csv -c data/examples/onlineshop.toml -w build/real/warehouse
+	$(BIN)/journeys show -w build/real/warehouse
 
 clean: ## Remove what was built or cached; .venv and warehouses stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

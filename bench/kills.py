@@ -134,7 +134,7 @@ def run_series(series: Series, wanted: Path, most: int, report: Report) -> None:
     """Kill one job up to `most` times, let it finish, and compare."""
     readers, compactor = Readers(series.warehouse), Compactor(series.warehouse, series.chance)
     while series.kills() < most and not series.finished:
-        where = series.chance.choice([AT_RANDOM, AT_RANDOM, AT_RANDOM, AT_START, *POINTS])
+        where = series.chance.choice([*[AT_RANDOM] * 12, *[AT_START] * 4, *POINTS])
         series.kill(where)
         compactor.step(report)
     series.finish()

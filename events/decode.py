@@ -62,14 +62,14 @@ def _read_text(
         return _read_csv(block, mapping)
     large = find_oversized(block.payload, rules.max_record_bytes)
     if not large:
-        text, lines = read_ndjson(block.payload, mapping)
+        text, lines = read_ndjson(block.payload, mapping, rules.max_record_bytes)
         return text, lines, none
     split = block.payload.split(b"\n")
     reasons = [_describe_large(rules.max_record_bytes)] * len(large)
     dead = make_dead_letters(block, reasons, large, read_raw(block, large))
     for i in large:
         split[i] = b""
-    text, lines = read_ndjson(b"\n".join(split), mapping)
+    text, lines = read_ndjson(b"\n".join(split), mapping, rules.max_record_bytes)
     return text, lines, dead
 
 

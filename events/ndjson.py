@@ -18,6 +18,8 @@ from events.presets import Mapping, quote
 from events.raw import count_newlines
 
 BLANK = b" \t\r\n\v\f"  # what the reader passes over
+WHOLE_BUFFER = 16 << 20
+SMALLEST_BUFFER = 1 << 20
 MARK = b"\xef\xbb\xbf"  # byte order mark
 
 
@@ -26,6 +28,7 @@ class _Reader(threading.local):
 
     def __init__(self) -> None:
         self.connection = duckdb.connect(config={"threads": 1})
+        self.connection.execute("SET arrow_output_version = '1.4'")  # the first with views of text, which Polars takes as is
         self.connection.execute("SET produce_arrow_string_view = true")
         self.connection.execute("SET preserve_insertion_order = true")
         if hasattr(os, "memfd_create"):
@@ -35,28 +38,28 @@ class _Reader(threading.local):
             self.handle, self.path = tempfile.mkstemp(prefix="journeystream-block-")
 
     def load(self, payload: bytes | memoryview) -> str:
-        os.ftruncate(self.handle, 0)
         view = memoryview(payload)
         done = 0
         while done < len(view):
             done += os.pwrite(self.handle, view[done:], done)
+        os.ftruncate(self.handle, len(view))  # last, so that the file's pages are used again
         return self.path
 
 
 _reader = _Reader()
 
 
-def read_ndjson(payload: bytes, mapping: Mapping) -> tuple[pl.DataFrame, list[int] | None]:
+def read_ndjson(payload: bytes, mapping: Mapping, limit: int = WHOLE_BUFFER) -> tuple[pl.DataFrame, list[int] | None]:
     """Read lines into text columns named as `mapping.select`.
 
     Row relation: one row per line that is not blank, in order; a line that can't be read is a row of nulls.
-    The second value gives each row's line number within the block, None where that is 0, 1, 2, …
+    `limit`: no line is longer. The second value gives each row's line number within the block, None where that is 0, 1, 2, …
     """
-    if MARK in payload:
+    if payload.find(MARK[:1]) >= 0 and MARK in payload:
         # The reader passes over a mark where a block begins, wherever in the file that is: we do in any line.
         payload = (b"\n" + payload).replace(b"\n" + MARK, b"\n   ")[1:]
     lines = count_newlines(payload) + (not payload.endswith(b"\n") and len(payload) > 0)
-    frame = _query(payload, mapping)
+    frame = _query(payload, mapping, limit)
     if frame.height == lines:
         return frame, None
     numbered = [(i, line) for i, line in enumerate(payload.split(b"\n")) if line.strip(BLANK)]
@@ -67,7 +70,7 @@ def read_ndjson(payload: bytes, mapping: Mapping) -> tuple[pl.DataFrame, list[in
 
 
 def _read_halves(lines: list[bytes], mapping: Mapping) -> pl.DataFrame:
-    frame = _query(b"\n".join(lines), mapping)
+    frame = _query(b"\n".join(lines), mapping, limit)
     if frame.height == len(lines):
         return frame
     if len(lines) == 1:
@@ -76,13 +79,15 @@ def _read_halves(lines: list[bytes], mapping: Mapping) -> pl.DataFrame:
     return pl.concat([_read_halves(lines[:middle], mapping), _read_halves(lines[middle:], mapping)])
 
 
-def _query(payload: bytes, mapping: Mapping) -> pl.DataFrame:
+def _query(payload: bytes, mapping: Mapping, limit: int) -> pl.DataFrame:
     path = _reader.load(payload)
     columns = ", ".join(f"{quote(name)}: '{kind}'" for name, kind in mapping.columns.items())
+    # The reader's buffer is twice this size and made anew for every block, so it is no larger than it must be.
+    largest = max(SMALLEST_BUFFER, min(limit, len(payload)) + 1024)
     select = ", ".join(f"{expression} AS {name}" for name, expression in mapping.select.items())
     table = _reader.connection.sql(
         f"SELECT {select} FROM read_json('{path}', format = 'newline_delimited', columns = {{{columns}}},"
-        f" ignore_errors = true, maximum_object_size = {max(16 << 20, len(payload) + 1024)})"
+        f" ignore_errors = true, records = true, maximum_object_size = {largest})"
     ).to_arrow_table()
     frame = pl.from_arrow(table)
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()

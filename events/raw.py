@@ -12,6 +12,7 @@ from events.tabular import encode_rows
 
 FILE_SHIFT = 40  # source_position = file number in the lane << 40 | record number in the file
 NEWLINE = ord("\n")
+PIECE = 128 << 10
 RAW_KEPT = 64 << 10  # bytes of a raw record that dead_letters and late_events keep
 WHOLE = 1 << 62
 MAX_RECORD = 1 << 20
@@ -61,5 +62,9 @@ def read_raw(block: RawBlock, lines: list[int], kept: int = RAW_KEPT) -> list[by
 
 
 def count_newlines(text: bytes) -> int:
-    """Count the newlines in a block; three times as fast as `bytes.count` where they are many."""
-    return int(np.count_nonzero(np.frombuffer(text, dtype=np.uint8) == NEWLINE))
+    """Count the newlines in a block, piece by piece in the cache: faster than `bytes.count` where they are many."""
+    array = np.frombuffer(text, dtype=np.uint8)
+    return sum(
+        int(np.count_nonzero(array[at : at + PIECE] == NEWLINE)) for at in range(0, array.size, PIECE)
+    )
+

@@ -19,6 +19,12 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="Settings.", show_default="journey.toml, if there is one"),
 ]
+Recovery = Annotated[
+    Path | None,
+    typer.Option(
+        "--recovery", metavar="DIR", help="Folder of the recovery store.", show_default="inside the warehouse"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 

@@ -21,6 +21,7 @@ from flows.cli_common import (
     DEFAULT_WAREHOUSE,
     AsJson,
     ConfigFile,
+    Recovery,
     Warehouse,
     find_config,
     print_json,
@@ -50,10 +51,7 @@ def replay(
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Threads of each process.")] = 1,
     processes: Annotated[int, typer.Option(min=1, metavar="P", help="Processes on this machine.")] = 1,
-    recovery: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of the recovery store.", show_default="inside the warehouse"),
-    ] = None,
+    recovery: Recovery = None,
     no_recovery: Annotated[
         bool, typer.Option("--no-recovery", help="Run without recovery: a run that breaks off begins anew.")
     ] = False,

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from flows.cli_common import DEFAULT_WAREHOUSE, AsJson, ConfigFile, Warehouse, find_config, print_json, speak_out
+from flows.cli_common import (
+    DEFAULT_WAREHOUSE,
+    AsJson,
+    ConfigFile,
+    Recovery,
+    Warehouse,
+    find_config,
+    print_json,
+    speak_out,
+)
 from maps.status import check_warehouse_exists
 from sinks.storage import Folders
 
 if TYPE_CHECKING:
     from maps.check_report import Finding
+
+
+class Report(Protocol):
+    """What a command hands back: words for people, values for JSON."""
+
+    def to_json(self) -> dict[str, Any]: ...
 
 
 def check(warehouse: Warehouse = DEFAULT_WAREHOUSE, as_json: AsJson = False) -> None:
@@ -22,7 +36,7 @@ def check(warehouse: Warehouse = DEFAULT_WAREHOUSE, as_json: AsJson = False) -> 
 
     found = check_warehouse(_open(warehouse))
     if as_json:
-        print_json(_plain(found))
+        print_json(found.to_json())
     else:
         out = speak_out()
         for finding in found.findings:
@@ -50,20 +64,29 @@ def compact(
 def forget(
     person: Annotated[str, typer.Argument(metavar="PERSON", help="Id of the person.", show_default=False)],
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
+    recovery: Recovery = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove a person's rows from every table and file, and print a receipt."""
     from flows.forgetting import forget_person
 
-    _tell(forget_person(_open(warehouse), person), as_json)
+    receipt = forget_person(_open(warehouse), person, store=recovery)
+    _tell(receipt, as_json)
+    if not receipt.verified:
+        raise typer.Exit(1)
 
 
-def backfill(config: ConfigFile = None, warehouse: Warehouse = DEFAULT_WAREHOUSE, as_json: AsJson = False) -> None:
+def backfill(
+    config: ConfigFile = None,
+    warehouse: Warehouse = DEFAULT_WAREHOUSE,
+    recovery: Recovery = None,
+    as_json: AsJson = False,
+) -> None:
     """Recompute the funnels from the events for a changed config."""
     from flows.backfill import backfill_funnels
     from flows.settings import load_config
 
-    _tell(backfill_funnels(_open(warehouse), load_config(find_config(config))), as_json)
+    _tell(backfill_funnels(_open(warehouse), load_config(find_config(config)), store=recovery), as_json)
 
 
 def _open(warehouse: Path) -> Folders:
@@ -72,11 +95,11 @@ def _open(warehouse: Path) -> Folders:
     return folders
 
 
-def _tell(outcome: object, as_json: bool) -> None:
+def _tell(report: Report, as_json: bool) -> None:
     if as_json:
-        print_json(_plain(outcome))
+        print_json(report.to_json())
     else:
-        speak_out().print(str(outcome), markup=False, soft_wrap=True)
+        speak_out().print(str(report), markup=False, soft_wrap=True)
 
 
 def _tell_finding(finding: Finding) -> str:
@@ -85,11 +108,3 @@ def _tell_finding(finding: Finding) -> str:
     about = [finding.note] if finding.note else []
     details = [f"        {line}" for line in (*about, *finding.examples)]
     return "\n".join([f"DIFFERS {finding.name}: {finding.differing:,} rows", *details])
-
-
-def _plain(outcome: object) -> Any:
-    if hasattr(outcome, "to_json"):
-        return outcome.to_json()
-    if is_dataclass(outcome) and not isinstance(outcome, type):
-        return asdict(outcome)
-    return outcome

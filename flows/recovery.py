@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import secrets
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from pathlib import Path
 
 from bytewax.recovery import init_db_dir
 
-from errors import RecoveryError
+from errors import JourneyError, RecoveryError
 from sinks.storage import pass_point
 
 PARTS = 1
@@ -42,14 +44,44 @@ def make_store(folder: Path) -> None:
     if list_parts(folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".new-*"):
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as beside:
-        init_db_dir(Path(beside), PARTS)
+        _init_store(Path(beside))
         (made,) = list_parts(Path(beside))
         with _open(made, write=True) as connection:
             connection.execute(f"PRAGMA application_id = {secrets.randbelow((1 << 31) - 1) + 1}")
             connection.commit()
         pass_point("before_store")
         os.replace(made, folder / made.name)
+
+
+def _init_store(folder: Path) -> None:
+    try:
+        init_db_dir(folder, PARTS)  # type: ignore[no-untyped-call]
+    except BaseException as problem:  # a panic of the engine is no Exception
+        raise explain_panic(problem, folder.parent) or problem from problem
+
+
+def explain_failure(problem: BaseException, folder: Path) -> BaseException | None:
+    """Find what the engine wrapped: an error of ours or of the system, or its own panic over the store; else None."""
+    cause: BaseException | None = problem
+    while cause is not None:
+        if isinstance(cause, (JourneyError, KeyboardInterrupt, OSError)):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return explain_panic(problem, folder)
+
+
+def explain_panic(problem: BaseException, folder: Path) -> RecoveryError | None:
+    """Make a clear error of the engine's panic over its store; None if it is about something else."""
+    reason = re.search(r'SqliteFailure\(.*?Some\("(.*?)"\)', str(problem), re.DOTALL)
+    if reason is None:
+        return None
+    return RecoveryError(
+        f"{folder}: the recovery store can't be written ({reason[1]})",
+        remedy="give it space and permission, then run the same command again: it goes on at the last commit",
+    )
 
 
 def read_identity(folder: Path) -> int:

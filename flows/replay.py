@@ -23,14 +23,23 @@ from errors import JourneyError, RecoveryError, UsageError, WarehouseError
 from events.decode import make_decoder
 from flows.graph import MERGES, SINK_STEP, SOURCE_STEP, build_flow
 from flows.job import check_settings, load_lanes, read_metadata, write_metadata
-from flows.recovery import check_identity, check_store, fence, list_parts, make_store, read_identity, read_progress
+from flows.recovery import (
+    check_identity,
+    check_store,
+    explain_failure,
+    fence,
+    list_parts,
+    make_store,
+    read_identity,
+    read_progress,
+)
 from sinks.manifest import Manifest, clean_up, read_manifest, remove_orphans
 from sinks.parquet import SinkRules, WarehouseSink, close_all
 from sinks.publishing import discard_undurable, find_lost, list_waiting, publish_durable, refresh_catalog
 from sinks.storage import Folders, hold_writer_lock, pass_point
 from sources.discover import find_files
 from sources.files import FileSource, Position, Progress
-from sources.lanes import Lane, check_lanes, plan_lanes
+from sources.lanes import Lane, check_lanes, follow_growth, plan_lanes
 
 PUBLISH_EVERY_S = 0.5
 
@@ -105,7 +114,9 @@ class _Replay:
         decode = make_decoder(self.config.input, self.config.steps, to_us(self.options.clock()))
         # Of what no durable epoch has read, nothing needs to be remembered.
         known = load_lanes(metadata) if positions else ()
-        notes = check_lanes(known, {name: (at.file, at.offset) for name, at in positions.items()})
+        begun = {name: (at.file, at.offset) for name, at in positions.items()}
+        notes = check_lanes(known, begun)
+        known = follow_growth(known, begun, decode)
         found = find_files(self.options.patterns)
         lanes = plan_lanes(found, known, decode, self.config.input.lanes, self.config.sessions.allowed_lateness)
         inputs = digest_inputs(lanes)
@@ -188,7 +199,10 @@ class _Replay:
         except KeyboardInterrupt:
             self.stop.set()
         except BaseException as problem:
-            raise find_cause(problem) from problem
+            clear = explain_failure(problem, self.store)
+            if clear is None:
+                raise
+            raise clear from problem
         finally:
             source.pool.shutdown(wait=False, cancel_futures=True)
 
@@ -257,16 +271,6 @@ def digest_inputs(lanes: Sequence[Lane]) -> str:
     """Name a set of inputs, so that a finished replay knows that there is nothing new."""
     names = [[lane.name, [[entry.file.path, entry.file.size, entry.digest] for entry in lane.files]] for lane in lanes]
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:32]
-
-
-def find_cause(problem: BaseException) -> BaseException:
-    """Find our own error inside what Bytewax wrapped around it."""
-    cause: BaseException | None = problem
-    while cause is not None:
-        if isinstance(cause, (JourneyError, KeyboardInterrupt)):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return problem
 
 
 @contextmanager

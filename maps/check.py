@@ -23,7 +23,7 @@ from sinks.catalog import create_views
 from sinks.manifest import Manifest, read_manifest
 from sinks.storage import Folders, read_json
 
-MEMORY = "1GB"  # of 1.5: DuckDB's limit leaves out what it maps and parses
+MEMORY = "800MB"  # of 1.5 GB: the limit leaves out what DuckDB reads and parses with
 THREADS = 2
 
 __all__ = ["CheckReport", "Finding", "check_warehouse"]

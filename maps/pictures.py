@@ -17,7 +17,7 @@ DAYS = 31
 PATHS = 8
 STEPS = 11
 BAR = 22
-CELL, WIDE_CELL, WIDE = 4, 6, 100
+CELLS, GAP, LABEL = (6, 4), 1, 14
 FILL = "█"
 PARTS = " ▏▎▍▌▋▊▉"
 HEAT = (
@@ -80,19 +80,30 @@ def draw_paths(views: duckdb.DuckDBPyConnection) -> RenderableType:
 
 def draw_transitions(views: duckdb.DuckDBPyConnection, width: int = 100) -> RenderableType:
     """Draw where people go from each step: shares of all that left it, as a matrix coloured by heat."""
-    cell = WIDE_CELL if width >= WIDE else CELL
     shares = {
         (origin, target): share
         for origin, target, share in _fetch(views, "SELECT from_step, to_step, share_of_exits FROM step_transitions")
     }
-    steps = _order_steps(views)
-    table = _table("Transitions: where people go from the row's step, as shares of its exits", "from")
+    every = _order_steps(views)
+    label = min(LABEL, max(len(step) for step in (START, *every)))
+    cell, steps = _fit_steps(every, width - label)
+    table = _table("Transitions: where people go from the row's step", "from")
+    table.collapse_padding = True
     for name in (*steps, END):
-        table.add_column(Text(name[:cell]), justify="right", min_width=cell, max_width=cell, no_wrap=True)
+        table.add_column(Text(name.strip("()")[:cell]), justify="right", min_width=cell, max_width=cell, no_wrap=True)
     for origin in (START, *steps):
         cells = [_draw_share(shares.get((origin, target), 0.0), cell) for target in (*steps, END)]
-        table.add_row(Text(origin[:14]), *cells)
+        table.add_row(Text(origin[:LABEL]), *cells)
     return table
+
+
+def _fit_steps(steps: list[str], width: int) -> tuple[int, list[str]]:
+    """Choose the width of a cell, and the steps that there is room for."""
+    for cell in CELLS:
+        room = width // (cell + GAP) - 1
+        if room >= len(steps):
+            return cell, steps
+    return CELLS[-1], steps[: max(1, room)]
 
 
 def _draw_share(share: float, cell: int) -> Text:

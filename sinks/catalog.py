@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from config import FunnelRules
+from errors import WarehouseError
 from sinks.manifest import Manifest, read_manifest
 from sinks.storage import Folders, pass_point, read_json
 from sinks.views import Declared, build_views
@@ -41,9 +42,15 @@ def write_catalog(folders: Folders, manifest: Manifest) -> None:
     beside = folders.inner / f"catalog-{os.getpid()}-{threading.get_ident()}.duckdb"
     beside.unlink(missing_ok=True)
     pass_point("before_catalog")
-    with duckdb.connect(str(beside), config={"threads": 1, **READABLE}) as connection:
-        create_views(connection, folders, manifest)
-        connection.execute("CHECKPOINT")
+    try:
+        with duckdb.connect(str(beside), config={"threads": 1, **READABLE}) as connection:
+            create_views(connection, folders, manifest)
+            connection.execute("CHECKPOINT")
+    except duckdb.Error as problem:
+        raise WarehouseError(
+            f"{folders.catalog}: can't be written ({problem})",
+            remedy="give it space and permission, then run the same command again: it goes on at the last commit",
+        ) from problem
     pass_point("before_catalog_rename")
     os.replace(beside, folders.catalog)
     pass_point("after_catalog")

@@ -31,7 +31,7 @@ from sinks.storage import Folders, hold_publish_lock, hold_rewrite_lock, pass_po
 SMALL_BYTES = 64 << 20
 TARGET_BYTES = 128 << 20
 MAX_ROWS = 800_000  # these two bound the memory
-MAX_UNPACKED = 400 << 20
+MAX_UNPACKED = 256 << 20
 
 
 @dataclass(frozen=True)

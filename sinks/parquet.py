@@ -158,7 +158,12 @@ def write_file(root: Path, name: str, frame: pl.DataFrame, day: str) -> DataFile
     path.parent.mkdir(parents=True, exist_ok=True)
     pass_point("before_file")
     with open(path, "wb") as file:
-        frame.write_parquet(file, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL, row_group_size=256_000)
+        try:
+            frame.write_parquet(
+                file, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL, row_group_size=256_000
+            )
+        except pl.exceptions.ComputeError as problem:
+            raise OSError(f"{path}: {problem}") from problem  # no space, a quota, a limit
         file.flush()
         os.fsync(file.fileno())
     pass_point("after_file")

@@ -196,3 +196,41 @@ def _describe_times(files: Iterable[LaneFile]) -> str:
 def _show(us: int) -> str:
     moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=us)
     return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def follow_growth(lanes: Sequence[Lane], positions: dict[str, tuple[int, int]], decode: Decode) -> tuple[Lane, ...]:
+    """Take up what was appended to files that were not followed by another; raises SourceChangedError.
+
+    `positions`: as for `check_lanes`, which has let pass only files that may have grown.
+    """
+    return tuple(
+        replace(
+            lane,
+            files=tuple(
+                _follow_file(entry, offset if index == number else 0, decode) if index >= number else entry
+                for index, entry in enumerate(lane.files)
+            ),
+        )
+        for lane in lanes
+        for number, offset in (positions.get(lane.name, (0, 0)),)
+    )
+
+
+def _follow_file(entry: LaneFile, offset: int, decode: Decode) -> LaneFile:
+    file = entry.file
+    if file.path == STDIN or os.path.getsize(file.path) == file.size:
+        return entry
+    if offset and (file.kind == "parquet" or not _is_at_line(file.path, offset)):
+        raise SourceChangedError(
+            f"{file.path}: grew from {file.size} to {os.path.getsize(file.path)} bytes after its end had been read",
+            remedy="put what was added into a new file and take it out of this one, or replay into a new warehouse",
+        )
+    grown = replace(file, size=os.path.getsize(file.path))
+    times = (entry.first, entry.last) if entry.last is None else probe_times(grown, decode)
+    return LaneFile(grown, digest_head(grown), *times)
+
+
+def _is_at_line(path: str, offset: int) -> bool:
+    with open(path, "rb") as stream:
+        stream.seek(offset - 1)
+        return stream.read(1) == b"\n"

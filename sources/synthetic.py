@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Any
 
 import numpy as np
 import polars as pl
+
+I64 = np.ndarray[Any, np.dtype[np.int64]]
 
 STEPS = (
     "Home Viewed",
@@ -97,9 +100,8 @@ def generate_frames(shape: Shape, truth: Truth) -> Iterator[pl.DataFrame]:
         copies = frame.filter(pl.Series(rng.random(frame.height) < shape.duplicates))
         truth.duplicates += copies.height
         sent = pl.concat([frame, copies])
-        sent = sent.with_columns(
-            (pl.col("time") + pl.Series(rng.integers(0, max(1, int(shape.disorder_s * 1e6)), sent.height))).alias("arrival")
-        )
+        delay = pl.Series(rng.integers(0, max(1, int(shape.disorder_s * 1e6)), sent.height))
+        sent = sent.with_columns((pl.col("time") + delay).alias("arrival"))
         if carried is not None:
             sent = pl.concat([carried, sent])
         sent = sent.sort("arrival", maintain_order=True)
@@ -118,10 +120,27 @@ def _make_day(rng: np.random.Generator, shape: Shape, day_us: int, day: int) -> 
     clock = np.clip(rng.normal(11.0, 2.5, n), 6.0, 16.0) * 3_600_000_000
     step = rng.choice(len(STEPS), size=n, p=ENTRY)
     now = day_us + clock.astype(np.int64) + rng.integers(0, 1_000_000, n)
-    alive = np.arange(n)
+    walk = _walk_visits(rng, now, step, people % 3 == 0)
+    return _lay_out(rng, shape, walk, people, day)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Every event of a day's visits, not in order: visit number, time, step code, whether the visitor is known."""
+
+    visit: I64
+    time: I64
+    code: I64
+    known: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def _walk_visits(
+    rng: np.random.Generator, now: I64, step: I64, known: np.ndarray[Any, np.dtype[np.bool_]]
+) -> _Walk:
+    """Walk every visit on from its first step and time until it leaves."""
     cumulative = TRANSITIONS.cumsum(axis=1)
     who, when, what, logged = [], [], [], []
-    known = people % 3 == 0
+    alive = np.arange(now.size)
     for _ in range(MAX_VISIT_EVENTS):
         who.append(alive)
         when.append(now[alive])
@@ -137,20 +156,23 @@ def _make_day(rng: np.random.Generator, shape: Shape, day_us: int, day: int) -> 
         now[alive] += (pause * 1_000).astype(np.int64) * 1_000
         if alive.size == 0:
             break
-    visit = np.concatenate(who)
-    person = people[visit]
-    code = np.concatenate(what)
-    channel = np.where(code == 9, 3, (person * 7 + day) % 10 // 4)
+    return _Walk(np.concatenate(who), np.concatenate(when), np.concatenate(what), np.concatenate(logged))
+
+
+def _lay_out(rng: np.random.Generator, shape: Shape, walk: _Walk, people: I64, day: int) -> pl.DataFrame:
+    """Make a day's events out of its visits, in order of time."""
+    person = people[walk.visit]
+    channel = np.where(walk.code == 9, 3, (person * 7 + day) % 10 // 4)
     frame = pl.DataFrame(
         {
-            "visit": visit,
-            "time": np.concatenate(when) // 1000 * 1000,
+            "visit": walk.visit,
+            "time": walk.time // 1000 * 1000,
             "person": person,
-            "code": code.astype(np.uint8),
-            "known": np.concatenate(logged),
+            "code": walk.code.astype(np.uint8),
+            "known": walk.known,
             "channel": channel.astype(np.uint8),
-            "product": rng.zipf(1.5, visit.size).clip(1, 50_000).astype(np.int32),
-            "price": np.round(rng.gamma(2.0, 20.0, visit.size), 2),
+            "product": rng.zipf(1.5, person.size).clip(1, 50_000).astype(np.int32),
+            "price": np.round(rng.gamma(2.0, 20.0, person.size), 2),
         }
     ).sort("time", "visit", maintain_order=True)
     names = pl.Series(STEPS)
@@ -167,14 +189,17 @@ def _make_day(rng: np.random.Generator, shape: Shape, day_us: int, day: int) -> 
         channels.gather(frame["channel"]).alias("channel"),
         "product",
         "price",
-        pl.when(pl.col("code") == 1).then(pl.lit("shoes size ") + (pl.col("product") % 50).cast(pl.String)).alias("search"),
+        pl.when(pl.col("code") == 1)
+        .then(pl.lit("shoes size ") + (pl.col("product") % 50).cast(pl.String))
+        .alias("search"),
     )
 
 
 def format_segment(frame: pl.DataFrame) -> pl.Series:
     """Format generated events as Segment JSON lines; n -> n, same order."""
     time = pl.col("time").cast(pl.Datetime("us")).dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
-    search = pl.when(pl.col("search").is_null()).then(pl.lit("")).otherwise(pl.format(',"query":"{}"', pl.col("search")))
+    query = pl.format(',"query":"{}"', pl.col("search"))
+    search = pl.when(pl.col("search").is_null()).then(pl.lit("")).otherwise(query)
     user = pl.when(pl.col("user").is_null()).then(pl.lit("null")).otherwise(pl.format('"{}"', pl.col("user")))
     line = pl.format(
         '{{"messageId":"{}","type":"{}","{}":"{}","anonymousId":"{}","userId":{},"timestamp":"{}","channel":"{}",'

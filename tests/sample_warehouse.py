@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
+import shutil
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import polars as pl
 import pytest
 
 from config import Config, FunnelRules, JobRules
-from flows.replay import ReplayOptions, ReplayResult, run_replay
+from flows.replay import ReplayOptions, run_replay
 from flows.settings import load_config
+from sinks.manifest import Manifest
 from sources.synthetic import Shape, Truth, format_segment, generate_frames
 
 SHOP = Path(__file__).parents[1] / "data" / "examples" / "shop.toml"
@@ -57,6 +59,7 @@ def write_odd_events(path: Path) -> None:
         {"event": "Product Viewed", "anonymousId": "bob", "messageId": "o2", "timestamp": "2026-02-20T10:01:00Z"},
         {"event": "Product Viewed", "userId": "ann", "messageId": "o3", "timestamp": "2026-02-20T10:02:00Z"},
         {"event": "Late Arrival", "userId": "ann", "messageId": "o4", "timestamp": "2026-02-20T09:00:00Z"},
+        {"event": "Product Viewed", "userId": "ann", "messageId": "o5", "timestamp": "2026-02-20T12:00:00Z"},
         {"event": "No Time", "userId": "ann"},
     ]
     path.write_text("\n".join([*(json.dumps(line) for line in lines), "not json", ""]), encoding="utf-8")
@@ -73,34 +76,42 @@ def make_finished(folder: Path) -> Path:
 
 
 def make_stopped(folder: Path) -> Path:
-    """Replay the month, with a Ctrl-C once sessions are published; return the warehouse."""
+    """Replay the month, stopped once two commits of sessions are published; return the warehouse."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_events(folder / "shop.ndjson")
-    asked = False
+    write_events(folder / "shop.ndjson", events=12_000)
+    stop, seen = threading.Event(), set[int]()
 
-    def stop_once(_: object, manifest: object) -> None:
-        nonlocal asked
-        if not asked and getattr(manifest, "files", {}).get("sessions"):
-            asked = True
-            os.kill(os.getpid(), signal.SIGINT)
+    def stop_once(_: object, manifest: Manifest) -> None:
+        closed = sum(file.rows for file in manifest.files.get("sessions", ()))
+        if closed:
+            seen.add(closed)
+        if len(seen) == 2:
+            stop.set()
 
-    config = replace(make_config(), job=replace(JOB, block_bytes=1 << 11))
-    options = ReplayOptions((str(folder / "shop.ndjson"),), folder / "warehouse")
-    result: ReplayResult = run_replay(options, config, stop_once)
-    assert result.outcome == "stopped"
+    # In blocks this small, the replay has a long way to go when it is stopped.
+    config = replace(make_config(), job=replace(JOB, block_bytes=1 << 10))
+    options = ReplayOptions((str(folder / "shop.ndjson"),), folder / "warehouse", stop=stop)
+    assert run_replay(options, config, stop_once).outcome == "stopped"
     return options.warehouse
 
 
 def get_finished(factory: pytest.TempPathFactory) -> Path:
     """Return the finished warehouse of this test process, made when it is first asked for."""
-    folder = factory.getbasetemp() / "finished-warehouse"
-    return folder / "warehouse" if folder.exists() else make_finished(folder)
+    return _make_once(factory.getbasetemp() / "finished-warehouse", make_finished)
 
 
 def get_stopped(factory: pytest.TempPathFactory) -> Path:
     """Return the stopped warehouse of this test process, made when it is first asked for."""
-    folder = factory.getbasetemp() / "stopped-warehouse"
-    return folder / "warehouse" if folder.exists() else make_stopped(folder)
+    return _make_once(factory.getbasetemp() / "stopped-warehouse", make_stopped)
+
+
+def _make_once(folder: Path, make: Callable[[Path], Path]) -> Path:
+    done = folder / "done"
+    if not done.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        make(folder)
+        done.touch()
+    return folder / "warehouse"
 
 
 def connect(warehouse: Path) -> duckdb.DuckDBPyConnection:

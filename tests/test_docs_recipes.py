@@ -292,6 +292,6 @@ def _(found: pl.DataFrame, shop: duckdb.DuckDBPyConnection) -> None:
 @check("What was left out")
 def _(found: pl.DataFrame, shop: duckdb.DuckDBPyConnection) -> None:
     assert found["source"].to_list() == ["odd.ndjson", "shop.ndjson"]
-    assert found.select("received", "accepted", "late", "dead").row(0) == (6, 3, 1, 2)
+    assert found.select("received", "accepted", "late", "dead").row(0) == (7, 4, 1, 2)
     assert found["reasons"][0].to_list() == ["no_time", "not_json"]
-    assert found["lost_share"].to_list() == [0.5, 0.0]
+    assert found["lost_share"].to_list() == [3 / 7, 0.0]

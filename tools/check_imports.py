@@ -8,11 +8,12 @@
 - sources, operators and sinks don't import one another.
 - Bytewax is imported in sources, sinks, flows and operators/stream.py: the engine stays at the edge.
 - DuckDB is imported where the warehouse is read or rewritten: sinks/catalog.py, the sinks that rewrite tables, maps.
-  Besides, two parsers use it: events/ndjson.py and events/tabular.py. DuckDB's JSON reader takes half of the
-  processor time of Polars' for the same lines, and it runs in memory there, without files and without state.
+  Besides, the parsers use it: events/ndjson.py, events/tabular.py, and events/rejects.py, which says why a line could
+  not be parsed. DuckDB's JSON reader takes half of the processor time of Polars' for the same lines, and it runs in
+  memory there, without files and without state.
 - Only clock.py asks what time it is, so that time is a parameter everywhere else.
 - No assert outside tests: it vanishes under -O, and a user's mistake deserves an error with a remedy.
-- pickle only in flows/recovery.py, which reads what Bytewax pickled.
+- pickle only in flows/recovery.py and flows/standstill.py, which read and change what Bytewax pickled.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ DUCKDB = (
     "maps/",
     "events/ndjson.py",
     "events/tabular.py",
+    "events/rejects.py",
 )
-LIBRARIES = {"bytewax": BYTEWAX, "duckdb": DUCKDB, "pickle": ("flows/recovery.py",)}
+LIBRARIES = {"bytewax": BYTEWAX, "duckdb": DUCKDB, "pickle": ("flows/recovery.py", "flows/standstill.py")}
 WALL_CLOCK = {
     "time.time",
     "time.time_ns",

@@ -160,6 +160,17 @@ def test_persons_with_one_hash_keep_to_themselves() -> None:
     ]
 
 
+def test_chain_of_one_person_is_not_taken_by_another_of_the_same_hash() -> None:
+    """The owner of the chain is silent in the batch in which the other one comes."""
+    hashes = {"u": 7, "w": 7}
+    batches = [
+        make_events([row], hashes=hashes, first_position=n) for n, row in enumerate([("u", 0, "a"), ("w", 1, "b")])
+    ]
+    reached, chains = fold(funnel("ab"), *batches)
+    assert arrivals(reached) == [("u", 0, 0, 0)]
+    assert chains["scope_id"].to_list() == ["u"]
+
+
 @pytest.mark.parametrize("cut", [1, 2, 3, 4])
 def test_session_scope_forgets_chains_between_sessions(cut: int) -> None:
     """Session u: 0 to 5 s, then 50 s on; the b at 50 s finds no entry."""

@@ -144,6 +144,12 @@ def test_cut_path_goes_on_being_cut_when_later_steps_come() -> None:
     assert sessions.select("steps", "path_cut", "exit_step").rows() == [(["a", "b", "c"], True, "e")]
 
 
+def test_cut_path_stays_cut_when_another_persons_path_is_cut() -> None:
+    rows: list[Row] = [("u", at, step) for at, step in enumerate("abcd")]
+    _, sessions = fold(rows, [("u", 5, "d"), *(("v", at, step) for at, step in enumerate("abcd", start=5))])
+    assert sessions.select("person_id", "path_cut").rows() == [("u", True), ("v", True)]
+
+
 def test_session_closes_when_the_watermark_is_past_the_last_event_plus_gap() -> None:
     """At exactly that moment an event could still join it."""
     ordered, starts = order_events(make_events([("u", 0, "a")]))

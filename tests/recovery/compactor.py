@@ -1,4 +1,4 @@
-"""Compaction as a process of its own: `python tests/recovery/compactor.py WAREHOUSE TIMES`; every file is small to it."""
+"""Compaction as a process of its own: `python tests/recovery/compactor.py WAREHOUSE TIMES`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sinks.storage import Folders
 
 
 def main() -> None:
-    """Compact, keeping only as many old manifests as a reader may still have open."""
+    """Compact, to which every file is small, keeping as many old manifests as readers may have open."""
     merged = removed = 0
     for _ in range(int(sys.argv[2])):
         report = compact(Folders(Path(sys.argv[1])), target_bytes=1 << 20, keep=8)

@@ -102,7 +102,9 @@ def main() -> None:
             torn += broken
         reads += 1
         time.sleep(PAUSE_S[kind])
-    print(json.dumps({"reads": reads, "versions": len(versions), "torn": len(torn), "errors": len(errors), "examples": [*torn[:3], *errors[:3]]}))
+    examples = [*torn[:3], *errors[:3]]
+    counts = {"reads": reads, "versions": len(versions), "torn": len(torn), "errors": len(errors)}
+    print(json.dumps({**counts, "examples": examples}))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,7 @@ from tests.recovery.reader import read_once
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 1)])
 def test_a_stop_keeps_sessions_open_and_the_next_run_goes_on(
     truth: Truth, tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
@@ -138,6 +137,7 @@ def test_nothing_is_visible_before_the_first_epoch_is_committed(small: Truth, tm
         job = Job(told)
         job.wait_for_run(2)
         job.send(signal.SIGTERM)
-        assert job.wait().code == 0
+        # It may come before the job listens; then it is a kill, and as harmless.
+        assert job.wait().code in (0, -signal.SIGTERM)
     finish_job(small.told(warehouse))
     small.assert_same(warehouse)

@@ -79,6 +79,14 @@ def test_transitions_sum_the_commits_and_their_histograms(shop: duckdb.DuckDBPyC
     assert found["seconds_histogram"].to_list() == [bar or [] for bar in found["bars"].to_list()]
 
 
+def test_paths_sum_the_closed_sessions_of_a_day(shop: duckdb.DuckDBPyConnection) -> None:
+    sessions = read(shop, "FROM sessions")
+    expected = sessions.group_by("dt", "steps").agg(
+        pl.len().alias("sessions"), pl.col("events").sum(), pl.col("duration_s").sum().alias("total_seconds")
+    )
+    assert_same(read(shop, "SELECT * EXCLUDE (path_hash) FROM paths"), expected)
+
+
 def test_step_transitions_count_events_in_a_row_and_ends_of_closed_sessions(shop: duckdb.DuckDBPyConnection) -> None:
     placed = read_placed(shop)
     moves = pl.concat(
