@@ -2,8 +2,8 @@
 
 A record ends at a newline outside quotes; one carriage return before it belongs to the line end. A quote opens
 only at the start of a cell; inside, two quotes stand for one; what follows the closing quote up to the comma is
-taken as it is. A record that is longer than the limit ends with its first line: an open quote costs one record,
-not the rest of the file.
+taken as it is. A record ends with its first line if it is longer than the limit, or if a cell that goes over
+several lines has no proper end: an open quote costs one record, not the rest of the file.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import polars as pl
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 QUOTE, COMMA, NEWLINE, RETURN = 0x22, 0x2C, 0x0A, 0x0D
+UNDECIDED, BROKEN = -1, -2
 BLANK = b" \t\r\n\v\f"
 
 
@@ -136,27 +137,29 @@ def _scan(data: bytes, limit: int, final: bool) -> I64:
         end = line_end = newline + 1 if newline >= 0 else size
         if data.find(b'"', at, line_end) >= 0:
             end = _find_end(data, at, min(size, at + limit + 1), final)
-            if end < 0 and not final and size - at <= limit:
+            if end == UNDECIDED and not final and size - at <= limit:
                 break
-            end = end if end >= 0 else line_end
+            end = end if end > at else line_end
         ends.append(end)
         at = end
     return np.array(ends, dtype=np.int64)
 
 
 def _find_end(data: bytes, at: int, stop: int, final: bool) -> int:
-    """Return the offset after the record that begins at `at`, -1 if it does not end before `stop`."""
+    """Return the offset after the record that begins at `at`, UNDECIDED if it does not end before `stop`, or BROKEN."""
     while True:
         if data[at : at + 1] == b'"':
             close = _find_close(data, at + 1, stop)
             if close < 0:
-                return -1
+                return UNDECIDED
+            if data.find(b"\n", at, close) >= 0 and data[close + 1 : close + 2] not in (b",", b"\n", b"\r", b""):
+                return BROKEN
             at = close + 1
         newline = data.find(b"\n", at, stop)
         comma = data.find(b",", at, newline if newline >= 0 else stop)
         if comma < 0:
             at_end = final and stop == len(data)
-            return newline + 1 if newline >= 0 else (stop if at_end else -1)
+            return newline + 1 if newline >= 0 else (stop if at_end else UNDECIDED)
         at = comma + 1
 
 

@@ -28,7 +28,6 @@ class _Reader(threading.local):
 
     def __init__(self) -> None:
         self.connection = duckdb.connect(config={"threads": 1})
-        self.connection.execute("SET arrow_output_version = '1.4'")  # the first with views of text, which Polars takes as is
         self.connection.execute("SET produce_arrow_string_view = true")
         self.connection.execute("SET preserve_insertion_order = true")
         if hasattr(os, "memfd_create"):
@@ -66,17 +65,18 @@ def read_ndjson(payload: bytes, mapping: Mapping, limit: int = WHOLE_BUFFER) -> 
     if frame.height == len(numbered):
         return frame, [i for i, _ in numbered]
     # The reader found other lines than we do: it is asked again by halves, to see where.
-    return _read_halves([line for _, line in numbered], mapping), [i for i, _ in numbered]
+    return _read_halves([line for _, line in numbered], mapping, limit), [i for i, _ in numbered]
 
 
-def _read_halves(lines: list[bytes], mapping: Mapping) -> pl.DataFrame:
+def _read_halves(lines: list[bytes], mapping: Mapping, limit: int) -> pl.DataFrame:
     frame = _query(b"\n".join(lines), mapping, limit)
     if frame.height == len(lines):
         return frame
     if len(lines) == 1:
         return pl.DataFrame({name: [None] for name in mapping.select}, schema=dict.fromkeys(mapping.select, pl.String))
     middle = len(lines) // 2
-    return pl.concat([_read_halves(lines[:middle], mapping), _read_halves(lines[middle:], mapping)])
+    halves = (lines[:middle], lines[middle:])
+    return pl.concat([_read_halves(half, mapping, limit) for half in halves])
 
 
 def _query(payload: bytes, mapping: Mapping, limit: int) -> pl.DataFrame:

@@ -72,6 +72,9 @@ _SEGMENT_USES = {
     "campaign": ("context",),
     "properties": ("properties", "traits"),
 }
+# Names of the libraries that send: analytics-ios, com.rudderstack.android.sdk.core, analytics.js, a JavaScript SDK.
+_MOBILE = r"\b(?:ios|android|swift|kotlin|flutter|react-native)\b"
+_WEB = r"\.js$|javascript|analytics-next"
 Reach = Callable[[str], str]
 
 
@@ -86,13 +89,11 @@ def _reach_json(path: str) -> str:
 def _segment_select(rules: InputRules, context: Reach = _reach_struct) -> dict[str, str]:
     """Build the preset's expressions; `context` reaches into the record's context, a struct or JSON."""
     library, view = context("library.name"), "\"type\" IN ('page', 'screen')"
-    mobile = " OR ".join(
-        [f"lower({context(path)}) IN ('ios', 'android')" for path in ("device.type", "os.name")]
-        + [f"{library} ILIKE '%{system}%'" for system in ("android", "ios")]
-    )
+    systems = [f"lower({context(path)}) IN ('ios', 'ipados', 'android')" for path in ("device.type", "os.name")]
     guess = (
-        f"CASE WHEN \"type\" = 'screen' OR {mobile} THEN 'mobile'"
-        f" WHEN \"type\" = 'page' OR {library} ILIKE '%.js' THEN 'web' ELSE {_text(rules.channel)} END"
+        f"CASE WHEN \"type\" = 'screen' OR {' OR '.join(systems)} OR regexp_matches({library}, '{_MOBILE}', 'i')"
+        f" THEN 'mobile' WHEN \"type\" = 'page' OR regexp_matches({library}, '{_WEB}', 'i') THEN 'web'"
+        f" ELSE {_text(rules.channel)} END"
     )
     return {
         "event_id": "messageId",

@@ -19,7 +19,7 @@ from bytewax.testing import cluster_main
 
 from clock import Clock, read_system_clock, to_us
 from config import Config
-from errors import JourneyError, RecoveryError, UsageError, WarehouseError
+from errors import RecoveryError, UsageError, WarehouseError
 from events.decode import make_decoder
 from flows.graph import MERGES, SINK_STEP, SOURCE_STEP, build_flow
 from flows.job import check_settings, load_lanes, read_metadata, write_metadata
@@ -200,7 +200,7 @@ class _Replay:
             self.stop.set()
         except BaseException as problem:
             clear = explain_failure(problem, self.store)
-            if clear is None:
+            if clear is None or clear is problem:
                 raise
             raise clear from problem
         finally:

@@ -43,7 +43,6 @@ INPUT: Keys = {
     "channel": Key(read_text),
     "event_name": Key(read_any_text),
     "max_record_bytes": Key(read_size(1, 1 << 30)),
-    "max_depth": Key(read_integer(1, 10_000)),
     "max_future": Key(read_duration()),
     "lanes": Key(read_choice("auto", "each", "one")),
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from events.hashing import U64
 from operators.columns import I64, Mask, count_groups, mark_changes, read_codes, read_us, renumber
 
 
@@ -31,55 +32,86 @@ def release_events(buffer: dict[str, list[pl.DataFrame]], watermark: int) -> Rel
     `buffer`: frames of each partition in position order, with canonical columns and `person_hash`.
     Two events of one person with equal id and time are duplicates; the first by (partition, position) stays.
     """
-    waiting: dict[str, pl.DataFrame] = {}
-    ready: list[pl.DataFrame] = []
-    for partition in sorted(buffer):
-        frames = [frame for frame in buffer[partition] if frame.height]
-        if not frames:
-            continue
-        # One chunk: taking rows from text in many chunks costs ten times as much.
-        held = pl.concat(frames, how="diagonal", rechunk=True) if len(frames) > 1 else frames[0]
-        due = read_us(held["event_time"]) < watermark
-        if due.all():
-            ready.append(held)
-            continue
-        waiting[partition] = held.filter(pl.Series(~due))
-        if due.any():
-            ready.append(held.filter(pl.Series(due)))
-    if not ready:
+    partitions = [name for name in sorted(buffer) if any(frame.height for frame in buffer[name])]
+    if not partitions:
+        return Released(pl.DataFrame(), np.empty(0, dtype=np.int64), {}, {}, {})
+    frames = [frame for name in partitions for frame in buffer[name]]
+    # One chunk: taking rows from text in many chunks costs ten times as much.
+    held = pl.concat(frames, how="diagonal", rechunk=True) if len(frames) > 1 else frames[0].rechunk()
+    due = read_us(held["event_time"]) < watermark
+    waiting = _keep_waiting(buffer, partitions, held, due)
+    if not due.any():
         return Released(pl.DataFrame(), np.empty(0, dtype=np.int64), {}, {}, waiting)
-    merged = pl.concat(ready, how="diagonal", rechunk=True) if len(ready) > 1 else ready[0]
-    ordered, starts = sort_persons(merged)
-    kept = find_first_copies(ordered)
+    # Order and duplicates are found on the few columns that decide them; the rest is moved once.
+    rows = np.flatnonzero(due)
+    keys = held.select("person_hash", "person_id", "event_time", "event_id")
+    order, starts = find_order(keys if due.all() else keys[rows])
+    rows = rows[order]
+    kept = find_first_copies(keys[rows])
     duplicates: dict[tuple[str, str], int] = {}
     if not kept.all():
-        duplicates = count_origins(ordered.filter(pl.Series(~kept)))
-        ordered = ordered.filter(pl.Series(kept))
+        duplicates = count_origins(held[rows[~kept]])
+        rows = rows[kept]
         # A person's first row is never a later copy, so the starts move but none goes away.
         starts = (np.cumsum(kept) - 1)[starts]
-    return Released(ordered, starts, count_origins(ordered), duplicates, waiting)
+    events = held[rows]
+    return Released(events, starts, count_origins(events), duplicates, waiting)
+
+
+def _keep_waiting(
+    buffer: dict[str, list[pl.DataFrame]], partitions: list[str], held: pl.DataFrame, due: Mask
+) -> dict[str, pl.DataFrame]:
+    waiting: dict[str, pl.DataFrame] = {}
+    begin = 0
+    for name in partitions:
+        end = begin + sum(frame.height for frame in buffer[name])
+        rows = begin + np.flatnonzero(~due[begin:end])
+        if rows.size:
+            waiting[name] = held[rows]
+        begin = end
+    return waiting
 
 
 def sort_persons(events: pl.DataFrame) -> tuple[pl.DataFrame, I64]:
-    """Sort stably by person and time; persons come in the order of their hash, each one contiguous.
+    """Sort as `find_order` says."""
+    order, starts = find_order(events)
+    return events[order], starts
 
-    Equal hashes of different persons (possible, if hardly likely) are told apart by the id itself.
+
+def find_order(events: pl.DataFrame) -> tuple[I64, I64]:
+    """Find the stable order by person and time, and the row at which each person begins in it.
+
+    Persons come in the order of their hash, each one contiguous; equal hashes of different persons (possible, if
+    hardly likely) are told apart by the id itself.
     """
-    order = np.lexsort((read_us(events["event_time"]), events["person_hash"].to_numpy()))
-    ordered = events[order]
-    changes = mark_changes(ordered["person_hash"].to_numpy())
-    person = ordered["person_id"]
-    differs = np.ones(len(changes), dtype=np.bool_)
-    differs[1:] = (person.slice(1) != person.slice(0, person.len() - 1)).to_numpy()
-    if (differs & ~changes).any():
-        order = events.select(
-            pl.arg_sort_by("person_hash", "person_id", "event_time", maintain_order=True)
-        ).to_series()
-        ordered = events[order]
-        person = ordered["person_id"]
-        changes = np.ones(len(changes), dtype=np.bool_)
-        changes[1:] = (person.slice(1) != person.slice(0, person.len() - 1)).to_numpy()
-    return ordered, np.flatnonzero(changes)
+    hashes, times, person = events["person_hash"].to_numpy(), read_us(events["event_time"]), events["person_id"]
+    order = _sort_nearly(hashes, times)
+    changes = mark_changes(hashes[order])
+    if (_differs(person.gather(order)) != changes).any():
+        order = events.select(pl.arg_sort_by("person_hash", "person_id", "event_time", maintain_order=True))
+        order = order.to_series().to_numpy().astype(np.int64)
+        changes = _differs(person.gather(order))
+    return order, np.flatnonzero(changes)
+
+
+def _sort_nearly(hashes: U64, times: I64) -> I64:
+    """Sort by hash and time, hashes compared without their lowest bits; stable.
+
+    Rows come nearly in time, so that sort is cheap; then one sort of numbers that hold the hash above and the
+    place in time below, all different, does the rest.
+    """
+    bits = max(1, int(len(hashes) - 1).bit_length())
+    by_time = np.argsort(times, kind="stable")
+    low = np.uint64((1 << bits) - 1)
+    packed = (hashes[by_time] & ~low) | np.arange(len(hashes), dtype=np.uint64)
+    packed.sort()
+    return by_time[(packed & low).astype(np.int64)]
+
+
+def _differs(person: pl.Series) -> Mask:
+    marks = np.ones(person.len(), dtype=np.bool_)
+    marks[1:] = (person.slice(1) != person.slice(0, person.len() - 1)).to_numpy()
+    return marks
 
 
 def find_first_copies(ordered: pl.DataFrame) -> Mask:

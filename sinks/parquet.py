@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import polars as pl
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -21,8 +21,8 @@ from sinks.manifest import DataFile, Files, file_size, save_files
 from sinks.storage import Folders, pass_point, write_atomically
 
 FLUSH_ROWS = 250_000
-COMPRESSION = "zstd"
-COMPRESSION_LEVEL = 1
+# Fast for what has just come; `journeys compact` packs it tighter.
+COMPRESSION: Literal["lz4"] = "lz4"
 
 Merge = Callable[[list[pl.DataFrame]], pl.DataFrame]
 
@@ -160,7 +160,7 @@ def write_file(root: Path, name: str, frame: pl.DataFrame, day: str) -> DataFile
     with open(path, "wb") as file:
         try:
             frame.write_parquet(
-                file, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL, row_group_size=256_000
+                file, compression=COMPRESSION, row_group_size=256_000
             )
         except pl.exceptions.ComputeError as problem:
             raise OSError(f"{path}: {problem}") from problem  # no space, a quota, a limit

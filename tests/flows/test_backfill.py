@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import flows.backfill
-from config import HOUR, MINUTE, Config, FunnelRules, JobRules, StepRule
+from config import HOUR, MINUTE, Config, FunnelRules, JobRules, SessionRules, StepRule
 from errors import ConfigChangedError, WarehouseError, WarehouseLockedError
 from flows.backfill import backfill_funnels
 from flows.job import read_metadata
@@ -26,13 +26,17 @@ from tests.upkeep import kill_command, list_failed, read_catalog_version, read_t
 START = datetime(2026, 3, 1, 20, tzinfo=timezone.utc)
 STEPS = ("home", "product", "cart", "buy", "product", "help")
 JOB = JobRules(key_groups=3, writers=2, release_rows=60, block_bytes=1 << 12, snapshot=20_000)
-OLD = Config(funnels=(FunnelRules("buy", ("product", "cart", "buy")), FunnelRules("gone", ("home", "help"))), job=JOB)
+OLD = Config(
+    sessions=SessionRules(gap=10 * MINUTE),
+    funnels=(FunnelRules("buy", ("product", "cart", "buy")), FunnelRules("gone", ("home", "help"))),
+    job=JOB,
+)
 NEW = replace(
     OLD,
     funnels=(
         FunnelRules("buy", ("home", "cart", "buy"), within=3 * HOUR),
         FunnelRules("again", ("product", "product", "buy"), within=2 * HOUR),
-        FunnelRules("visit", ("product", "cart", "help"), within=10 * MINUTE, scope="session"),
+        FunnelRules("visit", ("product", "cart", "help"), within=2 * HOUR, scope="session"),
     ),
 )
 FROM_SCRATCH: dict[int, dict[str, list[str]]] = {}  # by number of parts
@@ -51,6 +55,8 @@ def write_part(path: Path, part: int) -> None:
     lines = []
     for number in range(part * 400, part * 400 + 400):
         person = number * 7 % 12
+        if person % 2 == number // 60 % 2:
+            continue  # a pause of 18 minutes, longer than the session gap
         event = {
             "messageId": f"m{number}",
             "event": STEPS[(number * 5 + number // 12) % len(STEPS)],

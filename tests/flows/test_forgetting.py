@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from config import Config, FunnelRules, JobRules
+from config import MINUTE, Config, FunnelRules, JobRules, SessionRules
 from errors import RecoveryError, UsageError, WarehouseError, WarehouseLockedError
 from flows.forgetting import forget_person, is_receipt_of, pack
 from flows.replay import ReplayOptions, run_replay
@@ -32,6 +32,7 @@ from tests.upkeep import kill_command, list_failed, read_tables
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 STEPS = ("home", "product", "cart", "buy")
 CONFIG = Config(
+    sessions=SessionRules(allowed_lateness=10 * MINUTE),  # so that some events of everybody wait at any moment
     funnels=(
         FunnelRules("buy", ("product", "cart", "buy")),
         FunnelRules("visit", ("product", "cart"), scope="session"),
@@ -213,7 +214,7 @@ def test_somebody_unknown_changes_no_table(finished: Folders) -> None:
 
 
 def test_replay_goes_on_without_the_person(finished: Folders, tmp_path: Path) -> None:
-    forget_person(finished, ANN)
+    assert forget_person(finished, ANN).state["waiting_events"] > 0
     for day in (2, 3):
         write_day(tmp_path / "in" / f"{day}.ndjson", day)
     replay(tmp_path)
@@ -237,6 +238,7 @@ def test_person_in_a_stopped_jobs_buffer_and_open_sessions_is_forgotten(tmp_path
     assert any(state.open["person_id"].is_in([ANN]).any() for state in held)
     receipt = forget_person(folders, ANN)
     assert receipt.state["open_sessions"] == 1
+    assert receipt.state["waiting_events"] > 0
     assert scan_bytes(folders, (ANN, ANNS_PHONE)) == []
     assert list_failed(folders) == []
     replay(tmp_path)

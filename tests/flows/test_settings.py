@@ -28,7 +28,6 @@ time_unit = "ms"
 channel = "web"
 event_name = "Visit"
 max_record_bytes = "64KiB"
-max_depth = 32
 max_future = "5m"
 lanes = "each"
 
@@ -97,7 +96,6 @@ def test_every_key_reaches_its_setting(tmp_path: Path) -> None:
         channel="web",
         event_name="Visit",
         max_record_bytes=65_536,
-        max_depth=32,
         max_future=5 * MINUTE,
         lanes="each",
         fields={"page": ("context.page.path",), "campaign": ("utm.campaign", "context.`utm.source`")},

@@ -35,6 +35,9 @@ class Schedule:
                 release_rows=self.chance.choice([1, 1, 2, 3, 5, 20, 100_000]),
             ),
         )
+        self.collide = self.chance.random() < 0.2
+        if self.collide:  # ids are made of the hash, so that event ids must tell persons apart
+            records = records.with_columns(pl.concat_str("event_id", "person_id", separator="/"))
         self.lanes = {str(name): lane for (name,), lane in records.partition_by(PLACE[:1], as_dict=True).items()}
         self.lanes = {name: lane.sort(PLACE[1]) for name, lane in sorted(self.lanes.items())} or {"lane-000": records}
         self.block = self.chance.choice([1, 2, 4, 10, 100_000])
@@ -65,7 +68,7 @@ class Schedule:
             values: list[Decoded | LaneEnd | EpochEnd] = []
             for size in sizes:
                 block, lanes[name] = lanes[name][:size], lanes[name][size:]
-                values.append(decode_records(block, name))
+                values.append(decode_records(block, name, collide=self.collide))
             values += [EpochEnd(name)] if self.chance.random() < self.flushes else []
             if lanes[name].height == 0:
                 del lanes[name]
