@@ -139,7 +139,8 @@ def _scan(data: bytes, limit: int, final: bool) -> I64:
             end = _find_end(data, at, min(size, at + limit + 1), final)
             if end == UNDECIDED and not final and size - at <= limit:
                 break
-            end = end if end > at else line_end
+            too_long = end - at > limit and not data.endswith(b"\n", at, end)
+            end = end if end > at and not too_long else line_end
         ends.append(end)
         at = end
     return np.array(ends, dtype=np.int64)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -31,7 +33,10 @@ def select_text(frame: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
         return pl.DataFrame(schema=dict.fromkeys(mapping.select, pl.String))
     used = [name for name in mapping.columns if name in frame.columns]
     missing = [pl.lit(None, dtype=pl.String).alias(name) for name in mapping.columns if name not in frame.columns]
-    source = frame.select(pl.lit(0).alias(""), *(_to_text(frame.schema[name], name) for name in used), *missing)
+    plain = make_plain(frame.select(used))
+    texts = [_to_text(dtype, name) for name, dtype in plain.schema.items()]
+    # A column of its own for the rows, in case that none is used.
+    source = plain.with_columns(pl.int_range(frame.height).alias(""), *missing).with_columns(texts)
     casts = ", ".join(f"{_cast(quote(name), kind)} AS {quote(name)}" for name, kind in mapping.columns.items())
     select = ", ".join(f"CAST({expression} AS VARCHAR) AS {name}" for name, expression in mapping.select.items())
     _engine.connection.register("rows", source.to_arrow())
@@ -46,22 +51,49 @@ def select_text(frame: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
 
 
 def encode_rows(frame: pl.DataFrame) -> pl.Series:
-    """Write each row as JSON text; n -> n. Binary is read as UTF-8 (null if it is not), durations are microseconds."""
-    plain = [pl.col(name).cast(_plain(dtype), strict=False) for name, dtype in frame.schema.items()]
-    return frame.select(pl.struct(plain).struct.json_encode().alias("row")).to_series()
+    """Write each row as JSON text; n -> n."""
+    return make_plain(frame).select(pl.struct(pl.all()).struct.json_encode().alias("row")).to_series()
 
 
-def _plain(dtype: pl.DataType) -> pl.DataType:
-    """Return the type that JSON can be written from, for one that it can't."""
+def make_plain(frame: pl.DataFrame) -> pl.DataFrame:
+    """Replace what can't be written as text or JSON; n -> n.
+
+    Binary becomes text, hex digits where it is no UTF-8; a duration becomes its microseconds.
+    """
+    return frame.with_columns(_make_plain(frame[name]) for name in frame.columns)
+
+
+def _make_plain(column: pl.Series) -> pl.Series:
+    plain = _find_plain(column.dtype)
+    if plain == column.dtype:
+        return column
+    return pl.Series(column.name, [_convert(value) for value in column.to_list()], dtype=plain)
+
+
+def _find_plain(dtype: pl.DataType) -> pl.DataType:
     if isinstance(dtype, pl.Binary):
         return pl.String()
     if isinstance(dtype, pl.Duration):
         return pl.Int64()
     if isinstance(dtype, (pl.List, pl.Array)):
-        return pl.List(_plain(_instance(dtype.inner)))
+        inner = _instance(dtype.inner)
+        return dtype if _find_plain(inner) == inner else pl.List(_find_plain(inner))
     if isinstance(dtype, pl.Struct):
-        return pl.Struct({field.name: _plain(_instance(field.dtype)) for field in dtype.fields})
+        return pl.Struct({field.name: _find_plain(_instance(field.dtype)) for field in dtype.fields})
     return dtype
+
+
+def _convert(value: Any) -> Any:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.hex()
+    if isinstance(value, timedelta):
+        return value // timedelta(microseconds=1)
+    if isinstance(value, dict):
+        return {name: _convert(inner) for name, inner in value.items()}
+    return [_convert(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _instance(dtype: object) -> pl.DataType:
@@ -86,11 +118,8 @@ def _to_text(dtype: pl.DataType, name: str) -> pl.Expr:
         number = pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String))
         return pl.when(column.is_not_nan()).then(number.otherwise(column.cast(pl.String))).alias(name)
     if dtype.is_nested():
-        inner = column.cast(_plain(dtype), strict=False)
-        packed = inner.struct.json_encode() if isinstance(dtype, pl.Struct) else _encode_list(inner)
+        packed = column.struct.json_encode() if isinstance(dtype, pl.Struct) else _encode_list(column)
         return pl.when(column.is_not_null()).then(packed).alias(name)
-    if isinstance(dtype, pl.Duration):
-        return column.dt.total_microseconds().cast(pl.String)
     return column.cast(pl.String, strict=False)
 
 

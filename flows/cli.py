@@ -47,7 +47,7 @@ def _options(
 def main() -> None:
     """Run the command line; an error a user can meet ends with its message and its exit code."""
     try:
-        app()
+        app(prog_name="journeys")
     except JourneyError as problem:
         sys.stderr.write(f"error: {problem}\n")
         sys.exit(problem.exit_code)

@@ -19,7 +19,7 @@ import zstandard
 from errors import UsageError
 from sources.synthetic import Shape, Truth, format_segment, generate_frames
 
-VISIT_EVENTS = 4.05  # a little less than a generated visit's mean length, so that the days suffice
+VISIT_EVENTS = 4.0  # a little less than a generated visit's mean length, so that the days suffice
 PEOPLE_A_VISIT = 5
 ENDINGS = (".ndjson", ".ndjson.gz", ".ndjson.zst", ".csv", ".parquet")
 SPLITS: dict[str, tuple[str, ...]] = {"one": (), "day": ("day",), "channel": ("channel",), "both": ("channel", "day")}

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TextIO
 
 import duckdb
@@ -100,29 +101,38 @@ def _explained() -> Iterator[None]:
 
 def check_reading(query: str) -> None:
     """Raise UsageError unless the query is one statement that only reads."""
-    statements = duckdb.extract_statements(query)
-    if len(statements) != 1:
-        raise UsageError(f"the query has {len(statements)} statements", remedy=READ_ONLY)
-    kind = statements[0].type
-    if kind == duckdb.StatementType.EXPLAIN:
-        inner = query[match.end() :] if (match := EXPLAIN.match(query)) else ""
-        kind = duckdb.extract_statements(inner)[0].type if inner else kind
-    if kind not in READING or _writes_inside(query):
-        raise UsageError("`journeys sql` only reads", remedy=READ_ONLY)
+    with _explained():
+        kinds = _list_kinds(query)
+        if len(kinds) != 1:
+            raise UsageError(f"the query has {len(kinds)} statements", remedy=READ_ONLY)
+        if kinds == [duckdb.StatementType.EXPLAIN] and (match := EXPLAIN.match(query)):
+            kinds = _list_kinds(query[match.end() :])
+        if kinds[0] not in READING or _writes_inside(query):
+            raise UsageError("`journeys sql` only reads", remedy=READ_ONLY)
+
+
+def _list_kinds(query: str) -> list[duckdb.StatementType]:
+    kinds = [statement.type for statement in duckdb.extract_statements(query)]
+    # DuckDB 1 makes two of a PIVOT: one for a type of its own, one that selects.
+    pivot = [duckdb.StatementType.CREATE, duckdb.StatementType.SELECT]
+    return pivot[1:] if kinds == pivot and "create" not in _list_keywords(query) else kinds
+
+
+def _list_keywords(query: str) -> list[str]:
+    """List keywords in lower case, and other tokens as what they begin with; comments are left out."""
+    words = []
+    for start, kind in duckdb.tokenize(query):
+        if kind != duckdb.token_type.comment:
+            word = re.match(r"\w+|\S", query[start:])
+            text = word[0].lower() if word else ""
+            words.append(text if kind == duckdb.token_type.keyword or not text.isalnum() else "")
+    return words
 
 
 def _writes_inside(query: str) -> bool:
-    # DuckDB takes `WITH x AS (COPY … TO …) SELECT` for a SELECT.
-    before = ""
-    for start, kind in duckdb.tokenize(query):
-        if kind == duckdb.token_type.comment:
-            continue
-        word = re.match(r"\w+|\S", query[start:])
-        text = word[0].lower() if word else ""
-        if before == "(" and kind == duckdb.token_type.keyword and text in WRITING:
-            return True
-        before = text
-    return False
+    # DuckDB 2 takes `WITH x AS (COPY … TO …) SELECT` for a SELECT.
+    words = _list_keywords(query)
+    return any(before == "(" and word in WRITING for before, word in pairwise(words))
 
 
 def explain_problem(problem: duckdb.Error) -> UsageError | FormatError:

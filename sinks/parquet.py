@@ -71,7 +71,7 @@ class WarehousePartition(StatefulSinkPartition[Rows, bytes]):
             self.files += 1
             stem = f"{self.name}-{self.rules.run:05d}-{self.commits:07d}-{self.files:05d}"
             merge = self.rules.merges.get(table)
-            commits = self.commits
+            commits = self.commits + 1  # the one that these files will be part of
             future = self.pool.submit(
                 lambda: write_table(self.rules.folders.root, table, stem, _join(frames, table, merge, commits))
             )

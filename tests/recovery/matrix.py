@@ -50,11 +50,12 @@ class Series:
     seen: Counter[str] = field(default_factory=Counter)
     finished: bool = False
     longest_wait_s: float = 1.5
+    snapshots_ms: tuple[int, ...] = SNAPSHOTS_MS
 
     def told(self) -> dict[str, Any]:
         """Make up how the next run runs."""
         workers = self.chance.choice([1, 1, 1, 2, 2, 3])
-        snapshot = self.chance.choice(SNAPSHOTS_MS)
+        snapshot = self.chance.choice(self.snapshots_ms)
         return {
             "patterns": self.patterns,
             "warehouse": str(self.warehouse),
