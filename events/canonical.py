@@ -15,7 +15,17 @@ from events.rejects import explain_unreadable, find_nested
 from events.schema import CODED, CODED_COLUMNS, DEAD_LETTERS, END, START, UTC
 from events.times import EARLIEST_US, LATEST_US, parse_times
 
-TEXT_COLUMNS = ("device_id", "user_id", "channel", "event_type", "event_name", "page", "referrer", "campaign", "properties")
+TEXT_COLUMNS = (
+    "device_id",
+    "user_id",
+    "channel",
+    "event_type",
+    "event_name",
+    "page",
+    "referrer",
+    "campaign",
+    "properties",
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,9 @@ def canonicalise(
     Row relation: every row of `text` is one row of `events` or one of `dead`; both keep the order.
     Times are UTC microseconds; `now_us` bounds the future where a record has no received_at.
     """
-    numbers = pl.int_range(text.height, eager=True, dtype=pl.Int64) if lines is None else pl.Series(lines, dtype=pl.Int64)
+    numbers = (
+        pl.int_range(text.height, eager=True, dtype=pl.Int64) if lines is None else pl.Series(lines, dtype=pl.Int64)
+    )
     time = parse_times(text["event_time"], rules.time_unit)
     received = _parse_optional(text["received_at"], rules.time_unit)
     user, device = _read_id(text["user_id"]), _read_id(text["device_id"])
@@ -125,10 +137,15 @@ def _bury(bad: pl.DataFrame, block: RawBlock, rules: InputRules, now_us: int) ->
         .then(pl.lit("bad_name"))
         .otherwise(pl.lit("reserved_name"))
     )
-    shown = pl.when(reason.is_in(["bad_time", "time_out_of_range", "future"])).then(pl.col("event_time").str.slice(0, 80))
+    shown = pl.when(reason.is_in(["bad_time", "time_out_of_range", "future"])).then(
+        pl.col("event_time").str.slice(0, 80)
+    )
     rows = bad.select(reason.alias("reason"), shown.fill_null("").alias("detail")).rows()
     if block.kind == "ndjson":
-        rows = [explain_unreadable(raw) if why == "no_time" else (why, note) for (why, note), raw in zip(rows, raws, strict=True)]
+        rows = [
+            explain_unreadable(raw) if why == "no_time" else (why, note)
+            for (why, note), raw in zip(rows, raws, strict=True)
+        ]
     return make_dead_letters(block, rows, bad["line"].to_list(), raws)
 
 

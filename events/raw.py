@@ -64,7 +64,4 @@ def read_raw(block: RawBlock, lines: list[int], kept: int = RAW_KEPT) -> list[by
 def count_newlines(text: bytes) -> int:
     """Count the newlines in a block, piece by piece in the cache: faster than `bytes.count` where they are many."""
     array = np.frombuffer(text, dtype=np.uint8)
-    return sum(
-        int(np.count_nonzero(array[at : at + PIECE] == NEWLINE)) for at in range(0, array.size, PIECE)
-    )
-
+    return sum(int(np.count_nonzero(array[at : at + PIECE] == NEWLINE)) for at in range(0, array.size, PIECE))

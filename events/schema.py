@@ -33,7 +33,17 @@ CANONICAL: Schema = {
     "source_partition": pl.String,
     "source_position": pl.Int64,
 }
-NEVER_NULL = ("event_id", "event_time", "person_id", "channel", "event_name", "step", "source", "source_partition", "source_position")
+NEVER_NULL = (
+    "event_id",
+    "event_time",
+    "person_id",
+    "channel",
+    "event_name",
+    "step",
+    "source",
+    "source_partition",
+    "source_position",
+)
 
 EVENTS: Schema = {**CANONICAL, "session_id": pl.String, "session_index": pl.Int32}
 SESSIONS: Schema = {

@@ -135,7 +135,7 @@ def _refuse_beyond_the_row(rule: StepRule) -> None:
             raise _reject(rule, f"uses {token!r}: {_REFUSED_WORDS[token]}", "compare columns of the event itself")
         if token in ("--", "/*"):
             raise _reject(rule, "holds an SQL comment", "write it as a # comment of the file, on a line of its own")
-        if token == "$":
+        if token == "$":  # noqa: S105
             raise _reject(rule, "holds a bare '$'", "text stands in single quotes")
         name = token.strip('"`')
         if following == "(" and re.fullmatch(r"[^\W\d]\w*", name) and name not in _BEFORE_BRACKET:

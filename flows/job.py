@@ -63,7 +63,11 @@ def check_settings(folders: Folders, config: Config, metadata: Mapping[str, Any]
     only_funnels = changed == ["funnels"]
     raise ConfigChangedError(
         f"{folders.root} was made with other settings in {where}; going on would mix two answers",
-        remedy=("run `journeys backfill` to recompute the funnels, or " if only_funnels else "take the old settings back, or ")
+        remedy=(
+            "run `journeys backfill` to recompute the funnels, or "
+            if only_funnels
+            else "take the old settings back, or "
+        )
         + "replay into a new --warehouse",
     )
 
@@ -74,7 +78,8 @@ def load_lanes(metadata: Mapping[str, Any]) -> tuple[Lane, ...]:
         Lane(
             lane["name"],
             tuple(
-                LaneFile(FoundFile(**entry["file"]), entry["digest"], entry["first"], entry["last"]) for entry in lane["files"]
+                LaneFile(FoundFile(**entry["file"]), entry["digest"], entry["first"], entry["last"])
+                for entry in lane["files"]
             ),
         )
         for lane in metadata.get("lanes", [])

@@ -146,7 +146,9 @@ def read_resume_epoch(folder: Path) -> int:
         with _open(path, write=False) as connection:
             for number, workers, resume in connection.execute("SELECT ex_num, worker_count, resume_epoch FROM exs"):
                 executions[number] = (workers, resume)
-            for number, worker, frontier in connection.execute("SELECT ex_num, worker_index, worker_frontier FROM fronts"):
+            for number, worker, frontier in connection.execute(
+                "SELECT ex_num, worker_index, worker_frontier FROM fronts"
+            ):
                 frontiers.setdefault(number, {})[worker] = frontier
     if not executions:
         return 1
@@ -167,7 +169,8 @@ def _read_states(folder: Path, step: str, epoch: int) -> dict[str, bytes]:
     for path in list_parts(folder):
         with _open(path, write=False) as connection:
             rows = connection.execute(
-                "SELECT state_key, snap_epoch, ser_change FROM snaps WHERE step_id = ? AND snap_epoch < ?", (step, epoch)
+                "SELECT state_key, snap_epoch, ser_change FROM snaps WHERE step_id = ? AND snap_epoch < ?",
+                (step, epoch),
             )
             for key, at, change in rows:
                 if key not in newest or newest[key][0] < at:

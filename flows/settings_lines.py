@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from bisect import bisect_right
+from contextlib import suppress
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,10 +31,8 @@ def locate_keys(text: str) -> dict[KeyPath, int]:
     the text is not understood the lines found so far are returned: a missing line costs a worse message only.
     """
     scanner = _Scanner(text)
-    try:
+    with suppress(ValueError, RecursionError):
         scanner.scan()
-    except (ValueError, RecursionError):
-        pass
     return scanner.lines
 
 

@@ -140,7 +140,7 @@ def explain_problem(problem: duckdb.Error) -> UsageError | FormatError:
     text = str(problem).strip()
     if isinstance(problem, duckdb.IOException):
         return FormatError(f"a data file can't be read: {text}", remedy="was a file removed? see `journeys check`")
-    return UsageError(text, remedy="`journeys sql \"SHOW TABLES\"` lists the views; docs/tables.md describes them")
+    return UsageError(text, remedy='`journeys sql "SHOW TABLES"` lists the views; docs/tables.md describes them')
 
 
 def _mend(value: str | None) -> str:

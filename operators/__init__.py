@@ -1,1 +1,1 @@
-"""Plain functions of frames and state: accept, order, sessionize, transitions, paths, funnels; `stream` alone knows Bytewax."""
+"""Plain functions of frames and state, one operator a file; `stream` alone knows Bytewax."""

@@ -41,7 +41,9 @@ def start_chains() -> pl.DataFrame:
     return pl.DataFrame(schema=CHAINS)
 
 
-def fold_funnel(events: pl.DataFrame, starts: I64, chains: pl.DataFrame, rules: FunnelRules, watermark: int) -> Funnelled:
+def fold_funnel(
+    events: pl.DataFrame, starts: I64, chains: pl.DataFrame, rules: FunnelRules, watermark: int
+) -> Funnelled:
     """Advance one funnel over ordered events.
 
     Input: events of `sessionize`, ordered by person and time (person_hash, person_id, event_id, event_time, step,
@@ -184,7 +186,11 @@ def _advance(work: _Work, attempts: I64, rules: FunnelRules) -> _Levels:
     is_carried = work.is_carried
     began = np.maximum.accumulate(np.where(mark_changes(work.who), rows, 0))
     # A chain is known by its entry's row; carried chains of several levels that are one attempt share a name.
-    chain = np.where(is_carried, -1 - attempts[np.where(is_carried, -1 - work.row, 0)], rows) if attempts.size else rows.copy()
+    chain = (
+        np.where(is_carried, -1 - attempts[np.where(is_carried, -1 - work.row, 0)], rows)
+        if attempts.size
+        else rows.copy()
+    )
     took, fresh = is_carried.copy(), np.zeros(n, dtype=np.bool_)
     entry, entered = rows.copy(), work.time.copy()
     first, below = work.reached.copy(), np.full(n, BEGINNING, dtype=np.int64)
@@ -196,7 +202,12 @@ def _advance(work: _Work, attempts: I64, rules: FunnelRules) -> _Levels:
             valid = lower >= began[mine]
             valid &= work.time[mine] <= np.where(valid, entered[lower], 0) + rules.within
             mine, lower = mine[valid], lower[valid]
-            entry[mine], entered[mine], below[mine], chain[mine] = entry[lower], entered[lower], first[lower], chain[lower]
+            entry[mine], entered[mine], below[mine], chain[mine] = (
+                entry[lower],
+                entered[lower],
+                first[lower],
+                chain[lower],
+            )
         took[mine] = True
         _find_first(np.flatnonzero(here & took), chain, began, first, fresh)
     return _Levels(took, entry, first, below, fresh & ~is_carried)
@@ -218,7 +229,9 @@ def _find_first(rows: I64, chain: I64, began: I64, first: I64, fresh: Mask) -> N
     first[rows] = first[rows[start]]
 
 
-def _name_attempts(work: _Work, events: pl.DataFrame, chains: pl.DataFrame, rules: FunnelRules) -> tuple[pl.Series, I64]:
+def _name_attempts(
+    work: _Work, events: pl.DataFrame, chains: pl.DataFrame, rules: FunnelRules
+) -> tuple[pl.Series, I64]:
     """Return the ids of all attempts, the state's first, and the place in it of each row that enters one."""
     made = np.flatnonzero((work.level == 0) & (work.row >= 0))
     row = work.row[made]
@@ -261,7 +274,12 @@ def _report(
 
 
 def _take_state(
-    work: _Work, events: pl.DataFrame, scopes: _Scopes, levels: _Levels, names: tuple[pl.Series, I64], chains: pl.DataFrame
+    work: _Work,
+    events: pl.DataFrame,
+    scopes: _Scopes,
+    levels: _Levels,
+    names: tuple[pl.Series, I64],
+    chains: pl.DataFrame,
 ) -> pl.DataFrame:
     took = np.flatnonzero(levels.took)
     depth = int(work.level.max()) + 1

@@ -67,7 +67,10 @@ def take_batch(state: GroupState, batch: GroupBatch) -> Tables:
         if behind.any():
             late = events.filter(pl.Series(behind))
             events = events.filter(pl.Series(~behind))
-            out = {"late_events": [_describe_late(late, state.released)], "ledger": [_settle(count_origins(late), "late")]}
+            out = {
+                "late_events": [_describe_late(late, state.released)],
+                "ledger": [_settle(count_origins(late), "late")],
+            }
     state.buffer.setdefault(batch.partition, []).append(events)
     return out
 
@@ -114,7 +117,9 @@ def _keep_live(chains: pl.DataFrame, open_sessions: pl.DataFrame) -> pl.DataFram
 
 
 def _settle(counts: dict[tuple[str, str], int], outcome: str) -> pl.DataFrame:
-    rows = [{"source": s, "source_partition": p, outcome: n} for (s, p), n in counts.items()]
+    rows: list[dict[str, str | int]] = [
+        {"source": source, "source_partition": partition, outcome: n} for (source, partition), n in counts.items()
+    ]
     return settle_rows(rows)
 
 

@@ -88,8 +88,8 @@ def find_order(events: pl.DataFrame) -> tuple[I64, I64]:
     order = _sort_nearly(hashes, times)
     changes = mark_changes(hashes[order])
     if (_differs(person.gather(order)) != changes).any():
-        order = events.select(pl.arg_sort_by("person_hash", "person_id", "event_time", maintain_order=True))
-        order = order.to_series().to_numpy().astype(np.int64)
+        exact = events.select(pl.arg_sort_by("person_hash", "person_id", "event_time", maintain_order=True))
+        order = exact.to_series().to_numpy().astype(np.int64)
         changes = _differs(person.gather(order))
     return order, np.flatnonzero(changes)
 

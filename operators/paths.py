@@ -10,7 +10,6 @@ from events.schema import PATHS
 from operators.columns import read_codes, renumber
 
 
-
 def count_paths(sessions: pl.DataFrame) -> pl.DataFrame:
     """Count `sessions` rows by (dt, steps).
 
@@ -51,6 +50,7 @@ def hash_paths(steps: pl.Series) -> tuple[U64, U64]:
     named = renumber(read_codes(flat), flat)
     place = (np.arange(flat.len()) - np.repeat(begin, lengths)).view(np.uint64)
     halves = [
-        np.add.reduceat(mix(hash_strings(named.names, seed=seed)[named.numbers], place, seed=seed), begin) for seed in (3, 4)
+        np.add.reduceat(mix(hash_strings(named.names, seed=seed)[named.numbers], place, seed=seed), begin)
+        for seed in (3, 4)
     ]
     return halves[0], halves[1]

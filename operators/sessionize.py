@@ -47,7 +47,9 @@ def start_sessions() -> pl.DataFrame:
     return pl.DataFrame(schema=OPEN_SESSIONS)
 
 
-def sessionize(events: pl.DataFrame, starts: I64, state: pl.DataFrame, rules: SessionRules, watermark: int) -> Sessionized:
+def sessionize(
+    events: pl.DataFrame, starts: I64, state: pl.DataFrame, rules: SessionRules, watermark: int
+) -> Sessionized:
     """Fold ordered events into sessions and close those the watermark has passed.
 
     Input: `events` ordered by person and time, no null step or channel; `starts`: first row of each person;
@@ -77,7 +79,10 @@ def sessionize(events: pl.DataFrame, starts: I64, state: pl.DataFrame, rules: Se
 
 def close_sessions(state: pl.DataFrame, rules: SessionRules, watermark: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Divide open sessions into those that no later event can join, and the rest."""
-    over = np.minimum(state["last_us"].to_numpy() + rules.gap, state["started_us"].to_numpy() + rules.max_session) < watermark
+    over = (
+        np.minimum(state["last_us"].to_numpy() + rules.gap, state["started_us"].to_numpy() + rules.max_session)
+        < watermark
+    )
     if not over.any():
         return state.clear(), state
     return state.filter(pl.Series(over)), state.filter(pl.Series(~over))

@@ -20,8 +20,8 @@ def save_state(state: GroupState) -> bytes:
     """Write the state; frames are written as Arrow IPC streams, so they can be read by any Arrow library."""
     frames: list[tuple[str, pl.DataFrame]] = [("open", state.open)]
     frames += [(f"chains/{name}", frame) for name, frame in state.chains.items()]
-    for partition, held in state.buffer.items():
-        held = [frame for frame in held if frame.height]
+    for partition, kept in state.buffer.items():
+        held = [frame for frame in kept if frame.height]
         if held:
             frames.append((f"buffer/{partition}", pl.concat(held, how="diagonal") if len(held) > 1 else held[0]))
     bodies = [_write_frame(frame) for _, frame in frames]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import polars as pl
 from bytewax.operators import StatefulBatchLogic
@@ -88,7 +89,7 @@ def split_groups(accepted: Accepted, groups: int) -> list[tuple[int, GroupBatch]
         order = group.argsort(kind="stable")
         sorted_events = events[order]
         edges = group[order].searchsorted(range(groups + 1))
-        frames = [sorted_events.slice(int(a), int(b - a)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        frames = [sorted_events.slice(int(a), int(b - a)) for a, b in pairwise(edges)]
     return [
         (number, GroupBatch(accepted.partition, accepted.latest, True, frame)) for number, frame in enumerate(frames)
     ]

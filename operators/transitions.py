@@ -5,14 +5,22 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from events.schema import CODED, END, START, UTC
-from operators.columns import Dense, I64, Mask, count_groups, read_codes, read_us, renumber, to_mask
+from events.schema import CODED, END, START, UTC, Schema
+from operators.columns import I64, Dense, Mask, count_groups, read_codes, read_us, renumber, to_mask
 
 BUCKETS_PER_DOUBLING = 8
 ZERO_BUCKET = -1000  # no time passed
 HOUR_US = 3_600_000_000
 KEYS = ("hour", "channel", "from_step", "to_step")
-COUNTED = {"hour": UTC, "channel": pl.String, "from_step": pl.String, "to_step": pl.String, "bucket": pl.Int32, "n": pl.Int64, "micros": pl.Int64}
+COUNTED: Schema = {
+    "hour": UTC,
+    "channel": pl.String,
+    "from_step": pl.String,
+    "to_step": pl.String,
+    "bucket": pl.Int32,
+    "n": pl.Int64,
+    "micros": pl.Int64,
+}
 
 
 def count_transitions(events: pl.DataFrame, closed: pl.DataFrame) -> pl.DataFrame:
@@ -25,12 +33,18 @@ def count_transitions(events: pl.DataFrame, closed: pl.DataFrame) -> pl.DataFram
     if events.height == 0 and closed.height == 0:
         return pl.DataFrame(schema=COUNTED)
     # Steps and channels of both kinds of row share one numbering; `(start)` and `(end)` are numbers 0 and 1.
-    times = np.concatenate([read_us(events["event_time"]), closed["last_us"].to_numpy()]) if events.height else closed["last_us"].to_numpy()
+    times = (
+        np.concatenate([read_us(events["event_time"]), closed["last_us"].to_numpy()])
+        if events.height
+        else closed["last_us"].to_numpy()
+    )
     elapsed = np.zeros(len(times), dtype=np.int64)
     buckets = np.zeros(len(times), dtype=np.int64)
     inner = np.zeros(len(times), dtype=np.bool_)
     parts = [events] if events.height else []
-    steps = _stack([frame["step"] for frame in parts] + [frame["previous_step"] for frame in parts] + [closed["exit_step"]])
+    steps = _stack(
+        [frame["step"] for frame in parts] + [frame["previous_step"] for frame in parts] + [closed["exit_step"]]
+    )
     channels = _stack([frame["channel"] for frame in parts] + [closed["exit_channel"]])
     step = renumber(read_codes(steps.fill_null(START)), steps.fill_null(START))
     channel = renumber(read_codes(channels), channels)

@@ -70,7 +70,10 @@ def load_manifest(path: Path) -> Manifest:
     """Read one manifest file."""
     value = read_json(path)
     if value.get("format") != FORMAT:
-        raise FormatError(f"{path}: format {value.get('format')!r}, this version reads {FORMAT}", remedy="use the version that wrote it")
+        raise FormatError(
+            f"{path}: format {value.get('format')!r}, this version reads {FORMAT}",
+            remedy="use the version that wrote it",
+        )
     return Manifest(
         version=int(str(value["version"])),
         epoch=int(str(value["epoch"])),

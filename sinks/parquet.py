@@ -95,9 +95,17 @@ class WarehousePartition(StatefulSinkPartition[Rows, bytes]):
         self.writing = []
         self.files = 0
         self.commits += 1
-        body = {"part": self.name, "commit": self.commits, "run": self.rules.run, "files": save_files(base), "tail": save_files(tail)}
+        body = {
+            "part": self.name,
+            "commit": self.commits,
+            "run": self.rules.run,
+            "files": save_files(base),
+            "tail": save_files(tail),
+        }
         pass_point("before_descriptor")
-        write_atomically(self.rules.folders.pending / f"{self.name}-{self.commits:010d}.json", json.dumps(body).encode())
+        write_atomically(
+            self.rules.folders.pending / f"{self.name}-{self.commits:010d}.json", json.dumps(body).encode()
+        )
         pass_point("after_descriptor")
 
     def close(self) -> None:
@@ -133,14 +141,17 @@ def _join(frames: list[pl.DataFrame], table: str, merge: Merge | None, commits: 
         frame = frame.with_columns(pl.col("event_time").dt.date().alias("dt"))
     if table == "ledger":
         frame = frame.with_columns(pl.lit(commits, dtype=pl.Int64).alias("epoch"))
-    missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in TABLES[table].items() if name not in frame.columns]
+    missing = [
+        pl.lit(None, dtype=dtype).alias(name) for name, dtype in TABLES[table].items() if name not in frame.columns
+    ]
     return frame.with_columns(missing).select(*TABLES[table], "dt")
 
 
 def write_table(root: Path, table: str, stem: str, frame: pl.DataFrame) -> list[DataFile]:
     """Write a frame as one Parquet file for each `dt`; returns the files, oldest date first."""
     return [
-        write_file(root, f"{table}/dt={day}/{stem}.parquet", part.drop("dt"), str(day)) for day, part in split_days(frame)
+        write_file(root, f"{table}/dt={day}/{stem}.parquet", part.drop("dt"), str(day))
+        for day, part in split_days(frame)
     ]
 
 
@@ -149,7 +160,7 @@ def split_days(frame: pl.DataFrame) -> Sequence[tuple[object, pl.DataFrame]]:
     if frame["dt"].min() == frame["dt"].max():
         return [(frame["dt"][0], frame)]
     parts = frame.partition_by("dt", maintain_order=True, as_dict=True)
-    return [(key[0], parts[key]) for key in sorted(parts)]  # type: ignore[type-var]
+    return [(key[0], parts[key]) for key in sorted(parts)]
 
 
 def write_file(root: Path, name: str, frame: pl.DataFrame, day: str) -> DataFile:
@@ -159,9 +170,7 @@ def write_file(root: Path, name: str, frame: pl.DataFrame, day: str) -> DataFile
     pass_point("before_file")
     with open(path, "wb") as file:
         try:
-            frame.write_parquet(
-                file, compression=COMPRESSION, row_group_size=256_000
-            )
+            frame.write_parquet(file, compression=COMPRESSION, row_group_size=256_000)
         except pl.exceptions.ComputeError as problem:
             raise OSError(f"{path}: {problem}") from problem  # no space, a quota, a limit
         file.flush()

@@ -111,7 +111,9 @@ def _extend(manifest: Manifest, ready: list[Descriptor], epoch: int, complete: s
         if found.run == run:
             tail = add_files(tail, found.tail)
         parts[found.part] = max(parts.get(found.part, 0), found.commit)
-    return replace(manifest, epoch=max(epoch, manifest.epoch), run=run, parts=parts, files=files, tail=tail, complete=complete)
+    return replace(
+        manifest, epoch=max(epoch, manifest.epoch), run=run, parts=parts, files=files, tail=tail, complete=complete
+    )
 
 
 def forget_published(folders: Folders, manifest: Manifest) -> None:

@@ -88,9 +88,13 @@ def read_json(path: Path) -> dict[str, object]:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError) as problem:
-        raise FormatError(f"{path}: can't be read ({problem})", remedy="restore the file from a copy, or replay into a new warehouse") from problem
+        raise FormatError(
+            f"{path}: can't be read ({problem})", remedy="restore the file from a copy, or replay into a new warehouse"
+        ) from problem
     if not isinstance(value, dict):
-        raise FormatError(f"{path}: is not a JSON object", remedy="restore the file from a copy, or replay into a new warehouse")
+        raise FormatError(
+            f"{path}: is not a JSON object", remedy="restore the file from a copy, or replay into a new warehouse"
+        )
     return value
 
 

@@ -95,7 +95,9 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
             for cut in read_file(file, at.offset, at.record, self.source.block, self.source.limit):
                 block = make_block(cut, file, self.lane.name, number)
                 result = self.source.pool.submit(self.source.decode, block)
-                yield _Ahead(result, Position(number, cut.next_offset, cut.next_record), max(0, cut.next_offset - offset))
+                yield _Ahead(
+                    result, Position(number, cut.next_offset, cut.next_record), max(0, cut.next_offset - offset)
+                )
                 offset = cut.next_offset
 
     def _fill(self) -> None:

@@ -134,9 +134,7 @@ class _Walk:
     known: np.ndarray[Any, np.dtype[np.bool_]]
 
 
-def _walk_visits(
-    rng: np.random.Generator, now: I64, step: I64, known: np.ndarray[Any, np.dtype[np.bool_]]
-) -> _Walk:
+def _walk_visits(rng: np.random.Generator, now: I64, step: I64, known: np.ndarray[Any, np.dtype[np.bool_]]) -> _Walk:
     """Walk every visit on from its first step and time until it leaves."""
     cumulative = TRANSITIONS.cumsum(axis=1)
     who, when, what, logged = [], [], [], []

@@ -136,7 +136,9 @@ def test_event_ahead_of_its_receipt_is_dead_and_a_receipt_ahead_of_the_clock_is_
     timestamp: str, received: str | None, alive: bool
 ) -> None:
     """The clock of the run stands at 2026-03-01T00:00:00Z; `max_future` is an hour."""
-    assert read_reasons(decode_records([track(timestamp=timestamp, receivedAt=received)])) == ([] if alive else ["future"])
+    assert read_reasons(decode_records([track(timestamp=timestamp, receivedAt=received)])) == (
+        [] if alive else ["future"]
+    )
 
 
 def test_max_future_is_a_setting() -> None:
@@ -148,7 +150,9 @@ def test_max_future_is_a_setting() -> None:
 def test_missing_id_is_a_hash_of_the_raw_record() -> None:
     record = json.dumps(track()).encode()
     other = json.dumps(track(event="F")).encode()
-    ids = [event["event_id"] for event in read_events(decode(b"\n".join([record, other, record + b"\r", b" " + record])))]
+    ids = [
+        event["event_id"] for event in read_events(decode(b"\n".join([record, other, record + b"\r", b" " + record])))
+    ]
     assert [len(id_) for id_ in ids] == [32] * 4
     assert ids[0] == ids[2]
     assert len(set(ids)) == 3
@@ -163,13 +167,17 @@ def test_long_records_that_differ_at_their_end_only_get_ids_of_their_own() -> No
 
 
 def test_given_and_missing_ids_stand_in_their_places() -> None:
-    ids = [event["event_id"] for event in read_events(decode_records([track(messageId=i) for i in ("a", None, "b", "")]))]
+    ids = [
+        event["event_id"] for event in read_events(decode_records([track(messageId=i) for i in ("a", None, "b", "")]))
+    ]
     assert (ids[0], ids[2]) == ("a", "b")
     assert len(ids[1]) == len(ids[3]) == 32
 
 
 def test_event_has_its_place_and_times() -> None:
-    decoded = decode(b"\n" + json.dumps(track(receivedAt="2026-01-05T10:11:13.5Z")).encode(), first_position=(2 << 40) + 5)
+    decoded = decode(
+        b"\n" + json.dumps(track(receivedAt="2026-01-05T10:11:13.5Z")).encode(), first_position=(2 << 40) + 5
+    )
     (event,) = read_events(decoded)
     assert (event["source"], event["source_partition"], event["source_position"]) == ("f", "lane-000", (2 << 40) + 6)
     assert event["event_time"] == datetime(2026, 1, 5, 10, 11, 12, tzinfo=timezone.utc)

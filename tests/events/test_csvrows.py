@@ -101,7 +101,11 @@ def test_what_is_decided_early_is_never_taken_back(text: bytes, at: int, limit: 
 
 def test_many_rows_with_quotes_and_newlines_equal_the_csv_module() -> None:
     rows = [
-        (f"id{i}", "name, with comma" if i % 7 == 0 else "x", "two\nlines" if i % 11 == 0 else 'q"q' if i % 13 == 0 else "")
+        (
+            f"id{i}",
+            "name, with comma" if i % 7 == 0 else "x",
+            "two\nlines" if i % 11 == 0 else 'q"q' if i % 13 == 0 else "",
+        )
         for i in range(60_000)
     ]
     text = io.StringIO()

@@ -27,7 +27,9 @@ def count_records(payload: bytes) -> int:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.binary(max_size=30) | st.sampled_from([GOOD, b"", b" ", b"{}", GOOD + b"\r", MARK + GOOD]), max_size=12))
+@given(
+    st.lists(st.binary(max_size=30) | st.sampled_from([GOOD, b"", b" ", b"{}", GOOD + b"\r", MARK + GOOD]), max_size=12)
+)
 def test_any_bytes_are_counted_once_line_by_line(lines: list[bytes]) -> None:
     payload = b"\n".join(lines)
     decoded = decode(payload, first_position=100)
@@ -90,7 +92,15 @@ def test_dead_letters_are_in_order_whatever_found_them() -> None:
 
 
 def test_csv_rows_become_events_and_bad_ones_dead_letters() -> None:
-    rows = ["2026-01-05,u,A", "2026-01-05,u", '2026-01-05,"a ""b"", c","two\nlines"', "", ",u,A", "x,u,A", "2026-01-05,,A"]
+    rows = [
+        "2026-01-05,u,A",
+        "2026-01-05,u",
+        '2026-01-05,"a ""b"", c","two\nlines"',
+        "",
+        ",u,A",
+        "x,u,A",
+        "2026-01-05,,A",
+    ]
     decoded = decode("\r\n".join(rows).encode(), CSV, kind="csv", header=HEADER)
     events = read_events(decoded)
     assert [(event["user_id"], event["event_name"], event["source_position"]) for event in events] == [
@@ -113,7 +123,9 @@ def test_csv_row_longer_than_the_limit_is_dead() -> None:
 
 
 def test_parquet_rows_keep_their_numbers_and_dead_ones_their_json() -> None:
-    frame = pl.DataFrame({"t": [None, "2026-01-05"], "user_id": ["a", "b"], "event_name": ["A", "B"], "blob": [b"\xff", b"x"]})
+    frame = pl.DataFrame(
+        {"t": [None, "2026-01-05"], "user_id": ["a", "b"], "event_name": ["A", "B"], "blob": [b"\xff", b"x"]}
+    )
     decoded = decode(frame, CSV, first_position=10)
     assert decoded.lines.to_list() == [1]
     assert read_events(decoded)[0]["source_position"] == 11
@@ -130,7 +142,9 @@ def test_block_without_records_is_empty(payload: bytes) -> None:
 
 def test_step_is_given_by_the_first_rule_that_holds() -> None:
     decode_steps = make_decoder(InputRules(), (StepRule("buy", "event_name = 'Order'"),), 0)
-    lines = b"\n".join(json.dumps(track(event=name, receivedAt="2026-01-05T11:00:00Z")).encode() for name in ("Order", "X"))
+    lines = b"\n".join(
+        json.dumps(track(event=name, receivedAt="2026-01-05T11:00:00Z")).encode() for name in ("Order", "X")
+    )
     decoded = decode_steps(RawBlock("ndjson", "f", "l", 0, lines))
     # The clock stands at 1970: the receipt is ahead of it, and so not believed.
     assert read_reasons(decoded) == ["future", "future"]

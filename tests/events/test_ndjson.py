@@ -17,8 +17,36 @@ from tests.support.records import track
 
 MAPPING = build_mapping(InputRules())
 GOOD = json.dumps(track()).encode()
-TOKENS = [b"{", b"}", b"[", b"]", b'"', b"\\", b":", b",", b"\r", b"\0", b"\v", b"\f", b" ", b"\t", b"1", b"null", b"//"]
-PIECES = [*TOKENS, b"\xff", b"\xef\xbb\xbf", b"\xc2\x85", b"\xe2\x80\xa8", b"\x1c", b'"userId":"u"', b'{"userId":"u"}', GOOD]
+TOKENS = [
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b'"',
+    b"\\",
+    b":",
+    b",",
+    b"\r",
+    b"\0",
+    b"\v",
+    b"\f",
+    b" ",
+    b"\t",
+    b"1",
+    b"null",
+    b"//",
+]
+PIECES = [
+    *TOKENS,
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"\xc2\x85",
+    b"\xe2\x80\xa8",
+    b"\x1c",
+    b'"userId":"u"',
+    b'{"userId":"u"}',
+    GOOD,
+]
 LINES = st.lists(st.sampled_from(PIECES), max_size=6).map(b"".join) | st.binary(max_size=20).map(
     lambda line: line.replace(b"\n", b"")
 )

@@ -106,7 +106,9 @@ def test_channel_is_told_or_guessed(fields: dict[str, Any], channel: str) -> Non
         assert read_event(record, InputRules(channel="it's"))["channel"] == "it's"
 
 
-@pytest.mark.parametrize("context", [5, "x", None, [], {"page": "x"}, {"page": {"path": {"a": 1}}}, {"os": []}, {"channel": {}}])
+@pytest.mark.parametrize(
+    "context", [5, "x", None, [], {"page": "x"}, {"page": {"path": {"a": 1}}}, {"os": []}, {"channel": {}}]
+)
 def test_context_of_another_shape_costs_nothing_but_itself(context: object) -> None:
     assert read_event(track(context=context))["user_id"] == "u"
 
@@ -126,7 +128,13 @@ def test_rudderstack_is_segment() -> None:
 
 @pytest.mark.parametrize(
     ("path", "keys"),
-    [("a", ["a"]), ("a.b.c", ["a", "b", "c"]), ("a.`b.c`", ["a", "b.c"]), ("`a.b`.c", ["a.b", "c"]), ("`a b`", ["a b"])],
+    [
+        ("a", ["a"]),
+        ("a.b.c", ["a", "b", "c"]),
+        ("a.`b.c`", ["a", "b.c"]),
+        ("`a.b`.c", ["a.b", "c"]),
+        ("`a b`", ["a b"]),
+    ],
 )
 def test_path_is_split_at_dots_outside_backticks(path: str, keys: list[str]) -> None:
     assert split_path(path) == keys
@@ -135,9 +143,9 @@ def test_path_is_split_at_dots_outside_backticks(path: str, keys: list[str]) -> 
 FREE = free(
     event_time=["meta.when", "at"],
     user_id=["customer.id", "who"],
-    event_name=["action", "it's \"odd\""],
+    event_name=["action", 'it\'s "odd"'],
     page="context.`page.url`",
-    campaign="utm.`a.b`.`c \"d\"`",
+    campaign='utm.`a.b`.`c "d"`',
     properties="data",
     channel="via",
 )
@@ -155,12 +163,16 @@ def test_free_mapping_reaches_into_objects_and_odd_keys() -> None:
     }
     event = read_event(record, FREE)
     assert (event["user_id"], event["event_name"], event["page"]) == ("7", "go", "/x")
-    assert (event["campaign"], event["channel"], json.loads(event["properties"])) == ("spring", "store", {"k": [1, None]})
+    assert (event["campaign"], event["channel"], json.loads(event["properties"])) == (
+        "spring",
+        "store",
+        {"k": [1, None]},
+    )
     assert event["event_time"].minute == 11
 
 
 def test_free_mapping_takes_the_first_place_that_holds_something() -> None:
-    record = {"at": TIME, "customer": {"id": ""}, "who": "w", "it's \"odd\"": "second", "action": "", "via": ""}
+    record = {"at": TIME, "customer": {"id": ""}, "who": "w", 'it\'s "odd"': "second", "action": "", "via": ""}
     event = read_event(record, FREE)
     assert (event["user_id"], event["event_name"], event["channel"]) == ("w", "second", "unknown")
     assert (event["page"], event["properties"]) == (None, None)
@@ -173,7 +185,9 @@ def test_place_within_what_is_no_object_is_empty(customer: object) -> None:
 
 
 def test_one_field_may_be_read_whole_and_reached_into() -> None:
-    rules = free(event_time="t", user_id=["other", "who.user"], device_id="who.device", event_name="who", properties="who")
+    rules = free(
+        event_time="t", user_id=["other", "who.user"], device_id="who.device", event_name="who", properties="who"
+    )
     records = [{"t": TIME, "who": "text", "other": "o"}, {"t": TIME, "who": 5, "other": 6}]
     text, number = read_events(decode_records(records, rules))
     assert (text["user_id"], text["event_name"], text["properties"]) == ("o", "text", '"text"')

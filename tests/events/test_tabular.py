@@ -59,7 +59,9 @@ def test_milliseconds_days_and_seconds_as_floats_are_times() -> None:
     [(datetime(1969, 12, 31), "time_out_of_range"), (datetime(9999, 1, 1), "time_out_of_range"), (None, "no_time")],
 )
 def test_typed_time_out_of_range_or_missing_is_dead(moment: datetime | None, reason: str) -> None:
-    frame = pl.DataFrame({"t": [moment], "user_id": ["u"], "event_name": ["E"]}, schema_overrides={"t": pl.Datetime("us")})
+    frame = pl.DataFrame(
+        {"t": [moment], "user_id": ["u"], "event_name": ["E"]}, schema_overrides={"t": pl.Datetime("us")}
+    )
     assert read_reasons(decode(frame, RULES)) == [reason]
 
 
@@ -95,7 +97,10 @@ def test_whole_floats_beside_gaps_are_the_numbers_they_were() -> None:
     assert [event["person_id"] for event in events] == ["7", "b", "c"]
 
 
-@pytest.mark.parametrize("column", [[None], pl.Series([None], dtype=pl.Float64), [["a"]], [{"a": 1}], pl.Series([[]], dtype=pl.List(pl.Null))])
+@pytest.mark.parametrize(
+    "column",
+    [[None], pl.Series([None], dtype=pl.Float64), [["a"]], [{"a": 1}], pl.Series([[]], dtype=pl.List(pl.Null))],
+)
 def test_null_and_nested_ids_are_dead(column: Any) -> None:
     frame = pl.DataFrame({"t": [TIME], "user_id": column, "event_name": ["E"]})
     assert read_reasons(decode(frame, RULES)) in (["no_person"], ["bad_person"])

@@ -142,9 +142,7 @@ def test_state_after_a_backfill_is_the_one_a_replay_leaves(half: Folders, inputs
     assert any(state.chains["again"].height for state in wanted.values())
 
 
-def test_small_chunks_give_the_same_rows(
-    half: Folders, inputs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_small_chunks_give_the_same_rows(half: Folders, inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flows.backfill, "CHUNK_ROWS", 10)
     monkeypatch.setattr(flows.backfill, "FLUSH_ROWS", 20)
     backfill_funnels(half, NEW)
@@ -202,8 +200,15 @@ def test_folder_that_is_no_warehouse_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
-    ["backfill_begun", "after_rewritten:2", "before_states", "after_states", "before_manifest", "after_manifest",
-     "backfill_published"],
+    [
+        "backfill_begun",
+        "after_rewritten:2",
+        "before_states",
+        "after_states",
+        "before_manifest",
+        "after_manifest",
+        "backfill_published",
+    ],
 )
 def test_interrupted_backfill_keeps_replays_out_until_it_is_run_again(half: Folders, inputs: Path, point: str) -> None:
     kill_command(BACKFILL, str(half.root), point=point)

@@ -232,9 +232,7 @@ def test_the_starter_config_of_the_demo_is_a_right_one(journeys: Commands, tmp_p
 
 
 @pytest.mark.parametrize("ending", [".ndjson", ".ndjson.gz", ".ndjson.zst", ".csv", ".parquet"])
-def test_generated_files_of_every_kind_hold_the_same_journeys(
-    journeys: Commands, tmp_path: Path, ending: str
-) -> None:
+def test_generated_files_of_every_kind_hold_the_same_journeys(journeys: Commands, tmp_path: Path, ending: str) -> None:
     made = journeys("generate", f"events{ending}", "--events", 1_000, "--days", 1, "--json").read_json()
     found = journeys("replay", f"events{ending}", "--json").read_json()
     assert found["sessions"] == made["truth"]["sessions"]

@@ -263,8 +263,15 @@ def test_two_persons_forgotten_around_a_replay_add_up(finished: Folders, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
-    ["after_rewritten:3", "before_states", "after_states", "forget_states", "after_manifest", "before_clean_file:2",
-     "before_clean_manifest"],
+    [
+        "after_rewritten:3",
+        "before_states",
+        "after_states",
+        "forget_states",
+        "after_manifest",
+        "before_clean_file:2",
+        "before_clean_manifest",
+    ],
 )
 def test_interrupted_forgetting_is_finished_by_the_next_call(finished: Folders, tmp_path: Path, point: str) -> None:
     others = list_others(finished)

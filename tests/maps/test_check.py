@@ -200,8 +200,13 @@ def replay_steady(tmp_path: Path) -> Folders:
     """Replay events a few seconds apart for minutes, with sessions of at most 25 s and pauses of at most 10 s."""
     start = datetime(2026, 3, 1, 23, 59, tzinfo=timezone.utc)
     lines = [
-        {"event": step, "userId": person, "messageId": f"{person}{second}{step}", "channel": channel,
-         "timestamp": (start + timedelta(seconds=second)).isoformat()}
+        {
+            "event": step,
+            "userId": person,
+            "messageId": f"{person}{second}{step}",
+            "channel": channel,
+            "timestamp": (start + timedelta(seconds=second)).isoformat(),
+        }
         for second in range(0, 240)
         for person, every, channel in (("ann", 5, "web"), ("bob", 1, "shop"), ("cid", 11, "web"), ("dan", 10, "web"))
         if second % every == 0

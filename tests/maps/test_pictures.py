@@ -84,9 +84,7 @@ def test_heat_is_colour_on_a_terminal_only(views: duckdb.DuckDBPyConnection) -> 
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_no_line_is_wider_than_the_terminal(
-    views: duckdb.DuckDBPyConnection, folders: Folders, width: int
-) -> None:
+def test_no_line_is_wider_than_the_terminal(views: duckdb.DuckDBPyConnection, folders: Folders, width: int) -> None:
     status = read_status(folders)
     pictures = (
         draw_days(views),

@@ -82,7 +82,7 @@ def test_many_rows_arrive_whole(folders: Folders) -> None:
         "EXPLAIN SELECT 1",
         "explain analyze select 1",
         "PIVOT (SELECT 1 AS a, 2 AS b) ON a",
-        "-- a comment\nSELECT lower('(copy'), \"copy\" FROM (SELECT 1 AS \"copy\") -- (delete",
+        '-- a comment\nSELECT lower(\'(copy\'), "copy" FROM (SELECT 1 AS "copy") -- (delete',
         "SELECT 1;",
     ],
 )

@@ -84,9 +84,7 @@ def _write_support(chance: random.Random, shape: Shape, day: int) -> Iterator[st
         yield _format(chance, person, "support", moment, f"support-{day}-{number}", shape)
 
 
-def _format(
-    chance: random.Random, person: str, channel: str, moment: datetime, name: str, shape: Shape
-) -> str:
+def _format(chance: random.Random, person: str, channel: str, moment: datetime, name: str, shape: Shape) -> str:
     return json.dumps(
         {
             "messageId": name,

@@ -29,8 +29,10 @@ def add_event(folders: Folders, manifest: Manifest, name: str) -> Manifest:
     path = folders.root / "events" / "dt=2026-01-02" / f"{name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     pl.DataFrame({"event_id": [name]}, schema_overrides=TABLES["events"]).select(
-        *(pl.col("event_id") if column == "event_id" else pl.lit(None, dtype=dtype).alias(column)
-          for column, dtype in TABLES["events"].items())
+        *(
+            pl.col("event_id") if column == "event_id" else pl.lit(None, dtype=dtype).alias(column)
+            for column, dtype in TABLES["events"].items()
+        )
     ).write_parquet(path)
     file = DataFile(path.relative_to(folders.root).as_posix(), 1, path.stat().st_size, "2026-01-02")
     files = {"events": (*manifest.files.get("events", ()), file)}

@@ -82,7 +82,11 @@ def test_views_stay_the_same_and_files_become_few(
     assert report.version == new.version == read_catalog_version(folders)
     assert report.tables
     assert (new.tail, new.parts, new.epoch, new.run, new.complete) == (
-        old.tail, old.parts, old.epoch, old.run, old.complete
+        old.tail,
+        old.parts,
+        old.epoch,
+        old.run,
+        old.complete,
     )
     for table, files in new.files.items():
         assert len(files) <= len(old.files[table])
@@ -130,7 +134,11 @@ def test_histograms_are_added_bucket_by_bucket() -> None:
 
     def make(n: int, seconds: float, bars: list[tuple[int, int]], step: str = "b") -> pl.DataFrame:
         row = {
-            "channel": "web", "from_step": "a", "to_step": step, "transitions": n, "total_seconds": seconds,
+            "channel": "web",
+            "from_step": "a",
+            "to_step": step,
+            "transitions": n,
+            "total_seconds": seconds,
             "seconds_histogram": [{"bucket": bucket, "n": count} for bucket, count in bars],
         }
         columns = [name for name in TABLES["transitions"] if name != "hour"]
@@ -176,8 +184,16 @@ def test_compact_itself_can_let_go_of_the_old_files(folders: Folders) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
-    ["compact_begin", "before_rewritten:3", "after_rewritten:2", "compact_written:2", "before_manifest:2",
-     "after_manifest:2", "before_catalog_rename:2", "compact_swapped:2"],
+    [
+        "compact_begin",
+        "before_rewritten:3",
+        "after_rewritten:2",
+        "compact_written:2",
+        "before_manifest:2",
+        "after_manifest:2",
+        "before_catalog_rename:2",
+        "compact_swapped:2",
+    ],
 )
 def test_kill_leaves_the_same_tables_and_the_next_call_finishes(folders: Folders, point: str) -> None:
     compact_alone = Folders(shutil.copytree(folders.root, folders.root.parent / "alone"))

@@ -94,7 +94,8 @@ def test_unfinished_manifest_of_a_killed_process_is_not_seen(folders: Folders) -
 def test_adding_files_appends_by_table(folders: Folders) -> None:
     one, two, three = (make_file(folders, name) for name in ("one", "two", "three"))
     assert add_files({"events": (one,)}, {"events": (two,), "paths": (three,)}) == {
-        "events": (one, two), "paths": (three,)
+        "events": (one, two),
+        "paths": (three,),
     }
 
 

@@ -37,8 +37,11 @@ def describe(folders: Folders, part: str, commit: int, run: int = 1, *, tail: bo
     file = make_file(folders, f"{part}-{commit}")
     ended: Files = {SESSIONS: (make_file(folders, f"{part}-{commit}-tail", SESSIONS),)} if tail else {}
     body = {
-        "part": part, "commit": commit, "run": run,
-        "files": save_files({EVENTS: (file,)}), "tail": save_files(ended),
+        "part": part,
+        "commit": commit,
+        "run": run,
+        "files": save_files({EVENTS: (file,)}),
+        "tail": save_files(ended),
     }
     write_atomically(folders.pending / f"{part}-{commit:010d}.json", json.dumps(body).encode())
     return file

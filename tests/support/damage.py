@@ -144,13 +144,13 @@ DEAD = [
     Damage("negative epoch", "time_out_of_range", _with(timestamp=-1767571200)),
     Damage("year 9998", "future", _with(timestamp="9998-12-31T23:59:59Z")),
     Damage("ahead of its receipt", "future", _with(timestamp="2026-11-01T00:00:00Z")),
-    Damage(
-        "both clocks ahead", "future", _with(timestamp="2091-01-01T00:00:00Z", receivedAt="2091-01-01T00:00:00Z")
-    ),
+    Damage("both clocks ahead", "future", _with(timestamp="2091-01-01T00:00:00Z", receivedAt="2091-01-01T00:00:00Z")),
     Damage("ahead, and no receipt", "future", _with(timestamp="2091-01-01T00:00:00Z", receivedAt=None)),
     Damage("no person", "no_person", _without("userId", "anonymousId")),
     Damage("empty persons", "no_person", _with(userId="", anonymousId="")),
-    Damage("NaN as both ids", "no_person", lambda event, _: dump(event | {"userId": float("nan"), "anonymousId": None})),
+    Damage(
+        "NaN as both ids", "no_person", lambda event, _: dump(event | {"userId": float("nan"), "anonymousId": None})
+    ),
     Damage("object as id", "bad_person", _with(userId={"id": 7})),
     Damage("array as id", "bad_person", _with(userId=["a", "b"])),
     Damage("array as device", "bad_person", _with(userId=None, anonymousId=[1])),
@@ -171,7 +171,9 @@ ODD = [
     Damage("right to left", KEPT, _with(userId="odd-שלום‮abc")),
     Damage("number as id", KEPT, _with(userId=1234567890123456789)),
     Damage("number beyond 64 bits as id", KEPT, _literal("userId", b"123456789012345678901234567890")),
-    Damage("NaN beside a device", KEPT, lambda event, _: dump(event | {"userId": float("nan"), "anonymousId": "odd-d"})),
+    Damage(
+        "NaN beside a device", KEPT, lambda event, _: dump(event | {"userId": float("nan"), "anonymousId": "odd-d"})
+    ),
     Damage("braces around an id", KEPT, _with(userId="{6F9619FF-8B86-D011-B42D-00CF4FC964FF}")),
     Damage("brackets in a name", KEPT, _with(event="[Amplitude] Page Viewed", userId="odd-a")),
     Damage("boolean as name", KEPT, _with(event=True, userId="odd-t")),
