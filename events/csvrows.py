@@ -232,11 +232,11 @@ def _read_slowly(
     lines: list[int] = []
     bad: list[tuple[int, str, str]] = []
     for number in numbers:
-        record = _trim(payload[int(ends[number - 1]) if number else 0 : int(ends[number])])
+        record = payload[int(ends[number - 1]) if number else 0 : int(ends[number])].removesuffix(b"\n")
         if len(record) > limit:
             bad.append((number, "too_large", f"longer than {limit} bytes"))
         elif record.strip(BLANK):
-            reason, detail, row = _parse_record(record, width)
+            reason, detail, row = _parse_record(record.removesuffix(b"\r"), width)
             if reason:
                 bad.append((number, reason, detail))
             else:

@@ -36,7 +36,8 @@ def select_text(frame: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     plain = make_plain(frame.select(used))
     texts = [_to_text(dtype, name) for name, dtype in plain.schema.items()]
     # A column of its own for the rows, in case that none is used.
-    source = plain.with_columns(pl.int_range(frame.height).alias(""), *missing).with_columns(texts)
+    rows = pl.int_range(frame.height, eager=True).alias("").to_frame()
+    source = rows.with_columns(*plain.get_columns(), *missing).with_columns(texts)
     casts = ", ".join(f"{_cast(quote(name), kind)} AS {quote(name)}" for name, kind in mapping.columns.items())
     select = ", ".join(f"CAST({expression} AS VARCHAR) AS {name}" for name, expression in mapping.select.items())
     _engine.connection.register("rows", source.to_arrow())

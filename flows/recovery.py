@@ -40,7 +40,7 @@ class StoredProgress:
 
 
 def make_store(folder: Path) -> None:
-    """Make an empty recovery store with an identity of its own, unless there is one; a kill leaves all of it or none."""
+    """Make an empty store with an identity of its own, unless there is one; a kill leaves all of it or none."""
     if list_parts(folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,9 +58,12 @@ def make_store(folder: Path) -> None:
 
 def _init_store(folder: Path) -> None:
     try:
-        init_db_dir(folder, PARTS)  # type: ignore[no-untyped-call]
+        init_db_dir(folder, PARTS)
     except BaseException as problem:  # a panic of the engine is no Exception
-        raise explain_panic(problem, folder.parent) or problem from problem
+        clear = explain_panic(problem, folder.parent)
+        if clear is None:
+            raise
+        raise clear from problem
 
 
 def explain_failure(problem: BaseException, folder: Path) -> BaseException | None:

@@ -18,7 +18,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from events.schema import TABLES
 from sinks.manifest import DataFile, Files, file_size, save_files
-from sinks.storage import Folders, pass_point, write_atomically
+from sinks.storage import Folders, pass_point, sync_folder, write_atomically
 
 FLUSH_ROWS = 250_000
 # Fast for what has just come; `journeys compact` packs it tighter.
@@ -141,10 +141,12 @@ def _join(frames: list[pl.DataFrame], table: str, merge: Merge | None, commits: 
         frame = frame.with_columns(pl.col("event_time").dt.date().alias("dt"))
     if table == "ledger":
         frame = frame.with_columns(pl.lit(commits, dtype=pl.Int64).alias("epoch"))
-    missing = [
-        pl.lit(None, dtype=dtype).alias(name) for name, dtype in TABLES[table].items() if name not in frame.columns
+    # Every file of a table has its exact types: categories of the stream become text, absent columns nulls.
+    columns = [
+        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in TABLES[table].items()
     ]
-    return frame.with_columns(missing).select(*TABLES[table], "dt")
+    return frame.select(*columns, "dt")
 
 
 def write_table(root: Path, table: str, stem: str, frame: pl.DataFrame) -> list[DataFile]:
@@ -175,6 +177,7 @@ def write_file(root: Path, name: str, frame: pl.DataFrame, day: str) -> DataFile
             raise OSError(f"{path}: {problem}") from problem  # no space, a quota, a limit
         file.flush()
         os.fsync(file.fileno())
+    sync_folder(path.parent)
     pass_point("after_file")
     return DataFile(name, frame.height, file_size(path), day)
 

@@ -10,7 +10,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import BinaryIO, cast
 
@@ -202,9 +202,7 @@ def _read_csv(file: FoundFile, start: Start) -> Iterator[Cut]:
     at = Start(max(start.offset, len(first)), max(start.record, 1), start.block, start.limit)
     with open_text(file, at.offset) as stream:
         for cut in cut_csv(stream, at):
-            yield Cut(
-                cut.payload, cut.first_record, cut.next_offset, cut.next_record, header, cut.oversized, start.limit
-            )
+            yield replace(cut, header=header)
 
 
 def _name_columns(file: FoundFile, first: bytes) -> tuple[str, ...]:
@@ -231,7 +229,7 @@ def cut_csv(stream: BinaryIO, start: Start) -> Iterator[Cut]:
         if ends.size:
             end = int(ends[-1])
             payload, rest = data[:end], data[end:]
-            cut = Cut(payload, record, offset + end, record + ends.size)
+            cut = Cut(payload, record, offset + end, record + ends.size, limit=start.limit)
         else:
             cut, rest = _pass_over(stream, data, Start(offset, record, start.block, start.limit))
         yield cut

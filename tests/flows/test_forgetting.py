@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import sqlite3
 import threading
-from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from config import MINUTE, Config, FunnelRules, JobRules, SessionRules
 from errors import RecoveryError, UsageError, WarehouseError, WarehouseLockedError
-from flows.forgetting import forget_person, is_receipt_of, pack
+from flows.forgetting import forget_person, is_receipt_of
 from flows.replay import ReplayOptions, run_replay
 from flows.standstill import read_states
 from sinks.compaction import compact
-from sinks.forgetting import Target, find_mentions, redact
 from sinks.manifest import list_data, list_manifests, name_files, read_manifest
 from sinks.storage import Folders, hold_writer_lock
+from tests.scanning import scan_bytes
 from tests.upkeep import kill_command, list_failed, read_tables
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -92,55 +85,6 @@ def finished(tmp_path: Path) -> Folders:
     for day in range(2):
         write_day(tmp_path / "in" / f"{day}.ndjson", day)
     return replay(tmp_path)
-
-
-def scan_bytes(folders: Folders, names: tuple[str, ...]) -> list[str]:
-    """Unpack everything in the warehouse folder and say where any of the names still is."""
-    needles = [name.encode() for name in names]
-    found = []
-    for path in folders.root.rglob("*"):
-        if path.suffix == ".parquet":
-            blobs = list(_unpack_table(pq.read_table(path, partitioning=None)))
-        elif path.is_file():
-            blobs = [path.read_bytes()]
-        else:
-            continue
-        found += [str(path) for blob in blobs for needle in needles if needle in blob]
-    for group, blobs in read_state_bytes(folders):
-        found += [f"state of {group}" for blob in blobs for needle in needles if needle in blob]
-    return found
-
-
-def read_state_bytes(folders: Folders) -> list[tuple[str, list[bytes]]]:
-    """Unpack the Arrow buffers of every snapshot in the recovery store, whatever its epoch."""
-    query = "SELECT state_key, ser_change FROM snaps WHERE step_id = 'journeys.journey'"
-    states = []
-    with closing(sqlite3.connect(folders.recovery / "part-0.sqlite3")) as connection:
-        for key, body in connection.execute(query):
-            data = pickle.loads(body)
-            length = int.from_bytes(data[4:8], "little")
-            at, blobs = 8 + length, [data[8 : 8 + length]]
-            for _, size in json.loads(data[8:at])["frames"]:
-                table = pa.ipc.open_stream(io.BytesIO(data[at : at + size])).read_all()
-                blobs += _unpack_table(table)
-                at += size
-            states.append((key, blobs))
-    return states
-
-
-def _unpack_table(table: pa.Table) -> list[bytes]:
-    return [
-        buffer.to_pybytes()
-        for column in table.columns
-        for chunk in column.chunks
-        for buffer in _list_buffers(chunk)
-        if buffer is not None
-    ]
-
-
-def _list_buffers(array: pa.Array) -> list[Any]:
-    dictionary = _list_buffers(array.dictionary) if isinstance(array, pa.DictionaryArray) else []
-    return [*array.buffers(), *dictionary]
 
 
 def list_others(folders: Folders) -> dict[str, list[str]]:
@@ -310,47 +254,6 @@ def test_wrong_use_is_refused(tmp_path: Path, finished: Folders) -> None:
         forget_person(Folders(tmp_path / "nothing"), ANN)
     with pytest.raises(UsageError, match="no person"):
         forget_person(finished, " ")
-
-
-def test_packed_frame_holds_no_bytes_of_rows_that_were_taken_out() -> None:
-    numbers = range(9)
-    frame = pl.DataFrame(
-        {"id": [f"a-long-name-number-{n}" for n in numbers], "steps": [[f"a-long-step-{n}"] for n in numbers]}
-    )
-    kept = frame.filter(pl.col("id") != "a-long-name-number-3")
-
-    def write(frame: pl.DataFrame) -> bytes:
-        out = io.BytesIO()
-        frame.write_ipc_stream(out)
-        return out.getvalue()
-
-    assert b"a-long-name-number-3" in write(kept)  # what pack is for
-    assert b"a-long-name-number-3" not in write(pack(kept))
-    assert b"a-long-step-3" not in write(pack(kept))
-    assert pack(kept).equals(kept)
-
-
-@pytest.mark.parametrize(
-    ("given", "text", "mentioned"),
-    [
-        ("u-12", '{"user":"u-12"}', True),
-        ("u-12", '{"user":"u-123"}', False),
-        ("u-12", "/profile/u-12?x", True),
-        ("u-12", "/profile/xu-12", False),
-        ("42", '{"user":"42","n":42}', True),
-        ("42", '{"n":42}', False),
-        ('q"uo', '{"user":"q\\"uo"}', True),
-        ("jörg", '{"user":"j\\u00f6rg"}', True),
-        ("jörg", '{"user":"jörg"}', True),
-    ],
-)
-def test_mention_is_the_id_standing_alone(given: str, text: str, mentioned: bool) -> None:
-    column = pl.Series("properties", [text, None, ""])
-    target = Target(given, frozenset([given]))
-    assert find_mentions(column, target).to_list() == [mentioned, False, False]
-    changed, count = redact(column.to_frame(), target)
-    assert count == int(mentioned)
-    assert find_mentions(changed["properties"], target).to_list() == [False] * 3
 
 
 def test_state_reads_back_after_forgetting(finished: Folders) -> None:
