@@ -44,6 +44,14 @@ class LaneEnd:
 
 
 @dataclass(frozen=True)
+class LaneHead:
+    """A lane waits for its turn with an event of this time (microseconds): nothing much older will follow in it."""
+
+    partition: str
+    time: int
+
+
+@dataclass(frozen=True)
 class EpochEnd:
     """The epoch ends behind this partition's last block: what can be released should be."""
 

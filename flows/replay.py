@@ -37,9 +37,9 @@ from sinks.manifest import Manifest, clean_up, read_manifest, remove_orphans
 from sinks.parquet import SinkRules, WarehouseSink, close_all
 from sinks.publishing import discard_undurable, find_lost, list_waiting, publish_durable, refresh_catalog
 from sinks.storage import Folders, hold_writer_lock, pass_point
-from sources.discover import find_files
+from sources.discover import STDIN, find_files
 from sources.files import FileSource, Position, Progress
-from sources.lanes import Lane, check_lanes, follow_growth, plan_lanes
+from sources.lanes import Lane, check_lanes, plan_lanes
 
 PUBLISH_EVERY_S = 0.5
 
@@ -114,13 +114,13 @@ class _Replay:
         decode = make_decoder(self.config.input, self.config.steps, to_us(self.options.clock()))
         # Of what no durable epoch has read, nothing needs to be remembered.
         known = load_lanes(metadata) if positions else ()
-        begun = {name: (at.file, at.offset) for name, at in positions.items()}
-        notes = check_lanes(known, begun)
-        known = follow_growth(known, begun, decode)
+        notes = check_lanes(known, {name: (at.file, at.offset) for name, at in positions.items()})
         found = find_files(self.options.patterns)
         lanes = plan_lanes(found, known, decode, self.config.input.lanes, self.config.sessions.allowed_lateness)
         inputs = digest_inputs(lanes)
-        if manifest.complete == inputs:
+        piped = any(entry.file.path == STDIN for lane in lanes for entry in lane.files)
+        # What a pipe holds is known only by reading it, so a run with one always looks.
+        if manifest.complete == inputs and not piped:
             return ReplayResult("nothing_to_do", manifest, notes, lanes)
         run = int(metadata.get("run", 0)) + 1
         store = read_identity(self.store) if self.options.use_recovery else 0

@@ -13,7 +13,7 @@ from bytewax.operators import StatefulBatchLogic
 from config import Config
 from events.canonical import Decoded
 from events.hashing import key_groups
-from events.raw import EpochEnd, LaneEnd
+from events.raw import EpochEnd, LaneEnd, LaneHead
 from events.rejects import check_limit
 from operators.accept import Accepted, accept_events
 from operators.columns import BEGINNING
@@ -48,7 +48,7 @@ class Delivery:
     output: Output | None
 
 
-class AcceptLogic(StatefulBatchLogic[Decoded | LaneEnd | EpochEnd, Delivery, bytes]):
+class AcceptLogic(StatefulBatchLogic[Decoded | LaneHead | LaneEnd | EpochEnd, Delivery, bytes]):
     """Watermark, lateness and receipt of one source partition."""
 
     def __init__(self, config: Config, state: bytes | None) -> None:
@@ -57,12 +57,14 @@ class AcceptLogic(StatefulBatchLogic[Decoded | LaneEnd | EpochEnd, Delivery, byt
         if state is not None:
             _, self.latest, self.received, self.dead, self.ended = PARTITION_STATE.unpack(state)
 
-    def on_batch(self, values: list[Decoded | LaneEnd | EpochEnd]) -> tuple[Iterable[Delivery], bool]:
+    def on_batch(self, values: list[Decoded | LaneHead | LaneEnd | EpochEnd]) -> tuple[Iterable[Delivery], bool]:
         return [self._take(value) if isinstance(value, Decoded) else self._mark(value) for value in values], False
 
-    def _mark(self, mark: LaneEnd | EpochEnd) -> Delivery:
+    def _mark(self, mark: LaneHead | LaneEnd | EpochEnd) -> Delivery:
         is_end = isinstance(mark, LaneEnd)
-        batch = GroupBatch(mark.partition, self.latest, not is_end, None, flush=True)
+        # An event that waits at a lane's head is the next one there: what follows it is late if it is much older.
+        latest = max(self.latest, mark.time) if isinstance(mark, LaneHead) else self.latest
+        batch = GroupBatch(mark.partition, latest, not is_end, None, flush=not isinstance(mark, LaneHead))
         return Delivery([(group, batch) for group in range(self.config.job.key_groups)], None)
 
     def _take(self, decoded: Decoded) -> Delivery:

@@ -20,7 +20,7 @@ from events.schema import TABLES
 from sinks.manifest import DataFile, Files, file_size, save_files
 from sinks.storage import Folders, pass_point, sync_folder, write_atomically
 
-FLUSH_ROWS = 250_000
+FLUSH_ROWS = 150_000
 # Fast for what has just come; `journeys compact` packs it tighter.
 COMPRESSION: Literal["lz4"] = "lz4"
 

@@ -13,13 +13,14 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from clock import read_stopwatch
 from config import Config
 from events.canonical import Decoded
-from events.raw import EpochEnd, LaneEnd
+from events.raw import EpochEnd, LaneEnd, LaneHead
 from sources.lanes import Decode, Lane, make_block
 from sources.readers import read_file
 
-LaneItem = Decoded | LaneEnd | EpochEnd
+LaneItem = Decoded | LaneHead | LaneEnd | EpochEnd
+NEVER = -(1 << 62)
 
-BLOCKS_AHEAD = 4  # over all lanes of a process, beside one a lane
+BLOCKS_AHEAD = 3  # over all lanes of a process, beside one a lane
 SMALLEST_BLOCK = 256 << 10
 
 
@@ -85,7 +86,8 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
         self.ended = False
         self.saved, self.saved_at = False, 0.0
         self.epoch_began = read_stopwatch()
-        source.alignment.heads[lane.name] = -(1 << 62)
+        self.announced = NEVER
+        source.alignment.heads[lane.name] = NEVER
 
     def _cut(self, position: Position) -> Iterator[_Ahead]:
         for number in range(position.file, len(self.lane.files)):
@@ -128,7 +130,7 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
         if times.len():
             self.source.alignment.heads[self.lane.name] = int(times.to_physical()[0])
         if not self.source.alignment.may_pass(self.lane.name):
-            return []
+            return self._announce()
         taken = self.ahead.popleft()
         self.position = taken.after
         self._fill()
@@ -137,6 +139,14 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
         # as the watermark allows, so that little of them is saved.
         last = read_stopwatch() - self.epoch_began >= self.source.interval
         return [decoded, EpochEnd(self.lane.name)] if last else [decoded]
+
+    def _announce(self) -> list[LaneItem]:
+        """Say, once for each block, how far the lane is while it waits, so that it does not hold up the others."""
+        head = self.source.alignment.heads[self.lane.name]
+        if head == self.announced or not self.ahead[0].result.result().events.height:
+            return []
+        self.announced = head
+        return [LaneHead(self.lane.name, head)]
 
     def _show(self, decoded: Decoded, size: int) -> None:
         progress = self.source.progress
