@@ -31,6 +31,7 @@ types: setup ## Types, strictly
 	$(BIN)/mypy
 
 bench: setup ## Speed against DuckDB SQL, Bytewax's windows and Spark (docs/benchmark.md)
+	$(BIN)/python -m pip install -q -r bench/requirements.txt
 	$(BIN)/python bench/run.py
 
 docs: setup ## Check docs/ against the commands, settings and tables that it describes

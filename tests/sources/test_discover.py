@@ -50,7 +50,9 @@ def test_kind_is_told_by_the_ending(name: str, kind: tuple[str, str] | None) -> 
 
 
 def test_folder_stands_for_the_event_files_below_it_but_for_hidden_ones(tmp_path: Path) -> None:
-    make(tmp_path, "b.ndjson", "a/2.csv", "a/1.jsonl", ".hidden.ndjson", "_temporary/x.ndjson", ".git/x.json", "a/_x.csv")
+    make(
+        tmp_path, "b.ndjson", "a/2.csv", "a/1.jsonl", ".hidden.ndjson", "_temporary/x.ndjson", ".git/x.json", "a/_x.csv"
+    )
     make(tmp_path, "readme.md", "a/deep/er/z.ndjson", "Ünïcode 日本.ndjson")
     assert names(tmp_path) == ["a/1.jsonl", "a/2.csv", "a/deep/er/z.ndjson", "b.ndjson", "Ünïcode 日本.ndjson"]
 
@@ -117,7 +119,10 @@ def test_files_are_in_the_order_of_their_paths(tmp_path: Path) -> None:
 
 def test_standard_input_is_an_input_beside_others(tmp_path: Path) -> None:
     make(tmp_path, "1.ndjson")
-    assert [file.path for file in find_files(["-", str(tmp_path), "-"])] == ["-", str((tmp_path / "1.ndjson").resolve())]
+    assert [file.path for file in find_files(["-", str(tmp_path), "-"])] == [
+        "-",
+        str((tmp_path / "1.ndjson").resolve()),
+    ]
 
 
 def test_content_decides_over_the_name_where_both_are_possible(tmp_path: Path) -> None:

@@ -74,7 +74,9 @@ def test_daily_files_per_channel_are_a_lane_per_channel(tmp_path: Path) -> None:
             days[f"{channel}-2026-01-{day + 5:02d}"] = (day + shift, day + 0.99 + shift)
     write(tmp_path, **days)
     lanes = plan(tmp_path)
-    assert sorted(show(lanes)) == sorted([[f"{c}-2026-01-{d + 5:02d}" for d in range(4)] for c in ("web", "app", "call")])
+    assert sorted(show(lanes)) == sorted(
+        [[f"{c}-2026-01-{d + 5:02d}" for d in range(4)] for c in ("web", "app", "call")]
+    )
 
 
 def test_each_and_one_overrule(tmp_path: Path) -> None:
@@ -181,11 +183,15 @@ def test_file_read_whole_may_be_gone_and_one_that_was_not_may_not(tmp_path: Path
     (note,) = check_lanes(lanes, {"lane-000": (1, 0)})
     assert "a.ndjson: was read whole and is gone now" in note
     for position in ((0, 0), (0, 50)):
-        with pytest.raises(SourceChangedError, match=r"a\.ndjson: vanished before it was read to its end \(lane lane-000\)"):
+        with pytest.raises(
+            SourceChangedError, match=r"a\.ndjson: vanished before it was read to its end \(lane lane-000\)"
+        ):
             check_lanes(lanes, {"lane-000": position})
 
 
-@pytest.mark.parametrize("content", [TEXT.replace(b'"E"', b'"F"'), TEXT[:-10], b"", BIG], ids=["other", "cut", "empty", "longer"])
+@pytest.mark.parametrize(
+    "content", [TEXT.replace(b'"E"', b'"F"'), TEXT[:-10], b"", BIG], ids=["other", "cut", "empty", "longer"]
+)
 def test_file_that_changed_where_it_was_read_is_an_error_and_before_that_is_not(tmp_path: Path, content: bytes) -> None:
     lanes = one_lane(tmp_path, TEXT)
     (tmp_path / "a.ndjson").write_bytes(content)

@@ -9,8 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,11 +26,12 @@ from tests.support.files import (
     pack_gzip,
     pack_zstd,
     read_cuts,
-    write_parquet,
 )
 from tests.support.records import Row, decode, free
 
-ROWS: list[Row] = [{"t": 1_767_607_872 + i, "u": f"u{i}", "n": 'two\nlines, "q"' if i % 5 == 0 else "E"} for i in range(40)]
+ROWS: list[Row] = [
+    {"t": 1_767_607_872 + i, "u": f"u{i}", "n": 'two\nlines, "q"' if i % 5 == 0 else "E"} for i in range(40)
+]
 RULES = free(event_time="t", user_id="u", event_name="n")
 PIECES = [b"a", b"bcd", b"\n", b"\n", b"\r\n", b'"', b",", b'"x\ny"', b"", b"\xff", b"z" * 9]
 
@@ -49,7 +48,11 @@ def decode_cut(cut: Cut, path: Path) -> list[tuple[int, str]]:
         oversized=block.oversized,
         limit=block.limit,
     )
-    events = decoded.events.select("source_position", pl.col("user_id").cast(pl.String)).rows() if decoded.events.height else []
+    events = (
+        decoded.events.select("source_position", pl.col("user_id").cast(pl.String)).rows()
+        if decoded.events.height
+        else []
+    )
     return sorted([*events, *decoded.dead.select("source_position", "reason").rows()])
 
 
@@ -90,7 +93,9 @@ TEXTS = st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join)
 
 @settings(max_examples=250, deadline=None)
 @given(TEXTS, st.integers(1, 12), st.integers(1, 12), st.booleans(), st.data())
-def test_any_text_is_cut_into_the_same_records(text: bytes, block: int, limit: int, is_csv: bool, data: st.DataObject) -> None:
+def test_any_text_is_cut_into_the_same_records(
+    text: bytes, block: int, limit: int, is_csv: bool, data: st.DataObject
+) -> None:
     cutter = cut_csv if is_csv else cut_lines
 
     def read(size: int, cut: Cut | None = None) -> list[Cut]:
@@ -102,9 +107,9 @@ def test_any_text_is_cut_into_the_same_records(text: bytes, block: int, limit: i
     assert small == [] or small[-1].next_offset == len(text)
     if small:
         at = data.draw(st.integers(0, len(small) - 1))
-        assert _list_records([*small[: at + 1], *read(data.draw(st.integers(1, 12)), small[at])], is_csv) == _list_records(
-            large, is_csv
-        )
+        assert _list_records(
+            [*small[: at + 1], *read(data.draw(st.integers(1, 12)), small[at])], is_csv
+        ) == _list_records(large, is_csv)
 
 
 def _list_records(cuts: list[Cut], is_csv: bool) -> list[tuple[int, bool, bytes]]:
@@ -197,7 +202,9 @@ def test_csv_header_may_have_a_mark_quotes_newlines_gaps_and_twins(tmp_path: Pat
     assert (cut.payload, cut.first_record) == (b"1,2,3,4,5\r\n", 1)
 
 
-@pytest.mark.parametrize(("text", "problem"), [(b",,\n1,2,3\n", "names no columns"), (b"a,b\r1,2\r", "lone carriage returns")])
+@pytest.mark.parametrize(
+    ("text", "problem"), [(b",,\n1,2,3\n", "names no columns"), (b"a,b\r1,2\r", "lone carriage returns")]
+)
 def test_csv_without_a_usable_header_is_refused(tmp_path: Path, text: bytes, problem: str) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(text)
@@ -260,50 +267,6 @@ def test_packed_file_with_damage_inside_is_an_error(tmp_path: Path, name: str) -
         assert join_text(read_cuts(find_one(path))) != text
     except InputError as problem:
         assert "damaged" in problem.problem
-
-
-def test_parquet_goes_on_inside_a_row_group(tmp_path: Path) -> None:
-    path = write_parquet(tmp_path / "a.parquet", ROWS, group=16)
-    cuts = read_cuts(find_one(path), None, 60)
-    assert len(cuts) > 6
-    assert [cut.first_record for cut in cuts] == [0, *(cut.next_record for cut in cuts[:-1])]
-    rest = read_cuts(find_one(path), cuts[2], 1 << 20)
-    assert rest[0].first_record == cuts[2].next_record
-    assert sum(cut.payload.height for cut in rest if isinstance(cut.payload, pl.DataFrame)) == 40 - cuts[2].next_record
-
-
-@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[:4] + b"\xff" * 300 + data[304:]])
-def test_damaged_parquet_is_an_error(tmp_path: Path, damage: object) -> None:
-    path = write_parquet(tmp_path / "a.parquet", ROWS * 20, group=400)
-    path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
-    with pytest.raises(InputError, match=r"a\.parquet: (is not a readable Parquet file|can't be read)"):
-        for cut in read_cuts(find_one(path)):
-            decode_cut(cut, path)
-
-
-def test_parquet_without_rows_and_with_columns_of_nothing(tmp_path: Path) -> None:
-    table = pa.table({"t": pa.array([], pa.timestamp("ns")), "u": pa.array([], pa.string())})
-    pq.write_table(table, tmp_path / "none.parquet")
-    assert read_cuts(find_one(tmp_path / "none.parquet")) == []
-    nulls = pa.table({"t": pa.array([None, None], pa.timestamp("ms", "Europe/Berlin")), "u": pa.array([None, None])})
-    pq.write_table(nulls, tmp_path / "nulls.parquet")
-    assert decode_all(tmp_path / "nulls.parquet", 100) == [(0, "no_time"), (1, "no_time")]
-
-
-def test_parquet_of_maps_dictionaries_decimals_and_large_types(tmp_path: Path) -> None:
-    table = pa.table(
-        {
-            "t": pa.array([1_767_607_872_000_000], pa.timestamp("us")),
-            "u": pa.array(["u"]).dictionary_encode(),
-            "n": pa.array(["E"], pa.large_string()),
-            "map": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
-            "blob": pa.array([b"\xff"], pa.large_binary()),
-            "fixed": pa.array([b"abcd"], pa.binary(4)),
-            "small": pa.array([1.5], pa.float16()),
-        }
-    )
-    pq.write_table(table, tmp_path / "a.parquet")
-    assert decode_all(tmp_path / "a.parquet", 100) == [(0, "u")]
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from config import Config, DeadLetterLimit, InputRules, JobRules
+from config import Config, DeadLetterLimit, JobRules
 from errors import InputError, SourceChangedError
 from flows.replay import ReplayOptions, run_replay
 from sinks.catalog import open_views
@@ -159,7 +159,7 @@ def test_standard_input_in_small_pieces_is_read_whole_and_again_only_as_the_same
     data = dump_lines(rows(500))
     assert pipe(data, tmp_path / "warehouse", piece=700) == "finished"
     assert read_ids(tmp_path / "warehouse") == sorted(row["i"] for row in rows(500))
-    assert pipe(data, tmp_path / "warehouse") in ("finished", "nothing_to_do")
+    assert pipe(data, tmp_path / "warehouse") == "finished"
     assert read_ids(tmp_path / "warehouse") == sorted(row["i"] for row in rows(500))
     other = pipe(dump_lines(rows(500, 1)), tmp_path / "warehouse")
     assert other.startswith("SourceChangedError standard input: begins with other bytes")
@@ -172,6 +172,16 @@ def test_stream_that_was_broken_off_goes_on_when_it_is_piped_in_again(tmp_path: 
     assert pipe(data[: len(data) // 2], tmp_path / "warehouse", stop_at=1) in ("stopped", "finished")
     assert pipe(data, tmp_path / "warehouse") == "finished"
     assert read(tmp_path / "warehouse")["event_id"].n_unique() == 40_000
+
+
+@pytest.mark.slow
+def test_stream_that_has_become_longer_is_read_on(tmp_path: Path) -> None:
+    data = dump_lines(rows(500))
+    assert pipe(data[: data.index(b"\n", 9000) + 1], tmp_path / "warehouse") == "finished"
+    assert pipe(data, tmp_path / "warehouse") == "finished"
+    assert read_ids(tmp_path / "warehouse") == sorted(row["i"] for row in rows(500))
+    short = pipe(data[:5000], tmp_path / "warehouse")
+    assert short.startswith("SourceChangedError standard input ends before byte")
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from sinks.catalog import open_views
 from sinks.storage import Folders
 from tests.support.damage import BLANK_LINE, DEAD, KEPT, LIMIT, ODD, Damage, Event, dump
 
+Tables = dict[str, pl.DataFrame]
 STEPS = ("Product Viewed", "Product Added", "Checkout Started", "Order Completed", "Support Called")
 BEGIN = datetime(2026, 1, 5, tzinfo=timezone.utc)
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -97,7 +98,7 @@ def make_config(block_bytes: int) -> Config:
     return replace(config, input=replace(config.input, max_record_bytes=LIMIT))
 
 
-def replay_lines(lines: Sequence[bytes], folder: Path, block_bytes: int) -> dict[str, pl.DataFrame]:
+def replay_lines(lines: Sequence[bytes], folder: Path, block_bytes: int) -> Tables:
     """Replay lines as one file into a warehouse of its own; return every table, as its view shows it."""
     folder.mkdir(parents=True)
     (folder / "events.ndjson").write_bytes(b"\n".join(lines) + b"\n")
@@ -109,20 +110,20 @@ def replay_lines(lines: Sequence[bytes], folder: Path, block_bytes: int) -> dict
         return {name: pl.DataFrame(connection.sql(f'SELECT * FROM "{name}"').to_arrow_table()) for name in TABLES}
 
 
-def list_dead(tables: dict[str, pl.DataFrame]) -> dict[int, tuple[str, bytes]]:
+def list_dead(tables: Tables) -> dict[int, tuple[str, bytes]]:
     """Return reason and raw bytes of every dead letter, by line number."""
     dead = tables["dead_letters"]
     assert dead["source_position"].is_unique().all()
     return {row["source_position"]: (row["reason"], row["raw"]) for row in dead.iter_rows(named=True)}
 
 
-def count_ledger(tables: dict[str, pl.DataFrame]) -> dict[str, int]:
+def count_ledger(tables: Tables) -> dict[str, int]:
     """Return the ledger's sums."""
     names = ("received", "accepted", "duplicate", "late", "dead")
     return {name: int(tables["ledger"][name].sum()) for name in names}
 
 
-def find_differences(tables: dict[str, pl.DataFrame], others: dict[str, pl.DataFrame]) -> list[str]:
+def find_differences(tables: Tables, others: Tables) -> list[str]:
     """Name the tables, beside ledger and dead letters, whose rows are not the same."""
     names = [name for name in TABLES if name not in ("dead_letters", "ledger")]
     return [name for name in names if _count_rows(tables[name]) != _count_rows(others[name])]
