@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from config import InputRules, StepRule
 from events.decode import find_oversized, make_decoder
-from events.ndjson import BLANK
 from events.raw import RAW_KEPT, RawBlock, read_raw
 from events.rejects import REASONS
 from tests.support.records import decode, decode_records, free, read_events, read_reasons, track
@@ -19,6 +18,7 @@ from tests.support.records import decode, decode_records, free, read_events, rea
 GOOD = json.dumps(track()).encode()
 CSV = free(("user_id", "event_name"), event_time="t")
 HEADER = ("t", "user_id", "event_name")
+BLANK = b" \t\r\n\v\f"
 MARK = b"\xef\xbb\xbf"
 
 

@@ -10,11 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from config import InputRules
-from events.ndjson import BLANK, read_ndjson
+from events.ndjson import read_ndjson
 from events.presets import build_mapping
 from tests.support.damage import DEAD, ODD, Damage
 from tests.support.records import track
 
+BLANK = b" \t\r\n\v\f"
 MAPPING = build_mapping(InputRules())
 GOOD = json.dumps(track()).encode()
 TOKENS = [

@@ -148,6 +148,7 @@ def test_content_decides_over_the_name_where_both_are_possible(tmp_path: Path) -
         ("a.txt", b"{}\n", "unknown kind of file"),
         ("a.tar.gz", gzip.compress(b"x"), "unknown kind of file"),
     ],
+    ids=["gz", "zst", "text as parquet", "parquet as csv", "packed parquet", "UTF-16", "txt", "tar.gz"],
 )
 def test_file_that_is_not_what_it_is_called_is_refused(tmp_path: Path, name: str, content: bytes, problem: str) -> None:
     (tmp_path / name).write_bytes(content)
