@@ -71,7 +71,6 @@ class JobRules:
     snapshot: int = 10 * SECOND
     block_bytes: int = 16 << 20
     release_rows: int = 50_000
-    compact_after: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from flows.replay import Start
 from sinks.manifest import Manifest
 from sources.discover import STDIN
 from sources.files import Position, Progress
-from sources.lanes import Lane
+from sources.lanes import Lane, describe_lanes
 
 RATE_OVER_S = 5.0
 LINE_EVERY_S = 10.0
@@ -37,8 +37,10 @@ class ReplayProgress:
             self.task = self.bar.add_task("reading …", total=None)
 
     def start(self, start: Start) -> None:
-        """Note how many bytes are to be read."""
+        """Say how the files are read, and note how many bytes there are."""
         self.total = count_bytes(start.lanes, start.positions)
+        for line in describe_lanes(start.lanes):
+            self.console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
 
     def watch(self, progress: Progress, manifest: Manifest) -> None:
         """Show the newest figures."""

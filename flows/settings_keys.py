@@ -66,7 +66,6 @@ JOB: Keys = {
     "snapshot": Key(read_duration(1)),
     "block": Key(read_size(1 << 10, 1 << 30), field="block_bytes"),
     "release_rows": Key(read_integer(1, 10**9)),
-    "compact_after": Key(read_integer(0, 10**9)),
 }
 # NAME stands for any name.
 STAGE = Key(read_texts(1))

@@ -68,7 +68,6 @@ writers = 4
 snapshot = "1m"
 block = "4MB"
 release_rows = 1_000
-compact_after = 20
 """
 
 
@@ -108,7 +107,7 @@ def test_every_key_reaches_its_setting(tmp_path: Path) -> None:
     )
     assert (config.dead_letters.count, config.dead_letters.share) == (0, 1.0)
     assert (config.job.key_groups, config.job.writers, config.job.snapshot) == (64, 4, MINUTE)
-    assert (config.job.block_bytes, config.job.release_rows, config.job.compact_after) == (4_000_000, 1_000, 20)
+    assert (config.job.block_bytes, config.job.release_rows) == (4_000_000, 1_000)
 
 
 def test_full_example_names_every_key() -> None:
