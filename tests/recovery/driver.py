@@ -2,7 +2,7 @@
 
     python tests/recovery/driver.py '{"patterns": ["folder"], "warehouse": "wh", "workers": 2, "snapshot_ms": 50}'
 
-`rlimit`: largest file it may write, bytes. `unfenced`: start the dataflow without deleting a dead run's snapshots.
+`rlimit`: largest file it may write, bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from config import SECOND, Config, FunnelRules, JobRules, SessionRules, StepRule
 from errors import JourneyError
 from flows.replay import ReplayOptions, ReplayResult, run_replay
 from tests.recovery.data import FUNNEL
-from tests.recovery.unfenced import run_unfenced
 
 MILLISECOND = SECOND // 1_000
 
@@ -62,8 +61,6 @@ def make_options(told: dict[str, Any]) -> ReplayOptions:
 
 def run(told: dict[str, Any]) -> ReplayResult:
     """Run the replay, with or without the fence."""
-    if told.get("unfenced"):
-        return run_unfenced(make_options(told), make_config(told))
     return run_replay(make_options(told), make_config(told), lambda progress, manifest: None)
 
 

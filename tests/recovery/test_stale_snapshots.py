@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +12,7 @@ from bytewax.recovery import init_db_dir
 from flows.recovery import fence, read_resume_epoch
 from tests.recovery.conftest import Truth
 from tests.recovery.data import Shape, write_inputs
-from tests.recovery.jobs import KILLED, compare_warehouses, count_rows, finish_job, run_job, start_python
+from tests.recovery.jobs import KILLED, compare_warehouses, finish_job, run_job, start_python
 
 pytestmark = pytest.mark.slow
 KEYS = ("a", "a", "a", "b", "a")
@@ -73,30 +72,18 @@ def test_the_fence_removes_only_what_lies_at_or_past_the_resume_epoch(store: Pat
     assert list_snapshots(store / "store") == before
 
 
-def test_our_job_is_right_with_the_fence_and_wrong_without_it(truth: Truth, tmp_path: Path) -> None:
-    # The lane `support` begins hours after the others: a run that is killed early does not touch it.
-    killed, unfenced = tmp_path / "killed", tmp_path / "unfenced"
+def test_our_job_is_right_over_the_snapshots_of_a_dead_run(truth: Truth, tmp_path: Path) -> None:
+    """Two kills: one leaves snapshots of every lane's end past the resume epoch, one passes their epochs by."""
+    killed = tmp_path / "killed"
     one_epoch = truth.told(killed, snapshot_ms=600_000)
     assert run_job(one_epoch, fail_at="before_descriptor").code == KILLED
     stale = [key for step, key, epoch in list_snapshots(killed / "_journeys" / "recovery") if "accept" in step]
     assert stale == ["lane-000", "lane-001", "lane-002"]
-    shutil.copytree(killed, unfenced)
 
     short = truth.told(killed, snapshot_ms=1)
     assert run_job(short, fail_at="epoch_durable:4").code == KILLED
     finish_job(truth.told(killed))
     truth.assert_same(killed)
-
-    short = truth.told(unfenced, snapshot_ms=1, unfenced=True)
-    assert run_job(short, fail_at="before_descriptor:7").code == KILLED
-    left = list_snapshots(unfenced / "_journeys" / "recovery")
-    assert [epoch for step, key, epoch in left if "accept" in step and key == "lane-002"] == [1]
-    assert read_resume_epoch(unfenced / "_journeys" / "recovery") > 1
-    assert run_job(truth.told(unfenced, unfenced=True)).code == 0
-    differing = {table: rows for table, rows in compare_warehouses(unfenced, truth.warehouse).items() if rows}
-    # Lane 2 came back with the watermark of its own end: all of it is late.
-    assert "late_events" in differing, differing
-    assert count_rows(unfenced)["late_events"] > count_rows(truth.warehouse)["late_events"]
 
 
 def test_a_lane_that_stays_quiet_over_many_kills_keeps_its_state(tmp_path: Path) -> None:
