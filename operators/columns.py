@@ -77,9 +77,7 @@ def list_runs(values: pl.Series, counts: I64) -> pl.Series:
 
 def first_known(column: pl.Series, starts: I64, ends: I64) -> pl.Series:
     """Return the first value that is not null in each run [start, end], else null; n -> number of runs."""
-    if column.null_count() == 0:
-        return column.gather(starts)
-    if column.null_count() == column.len():
+    if column.null_count() in (0, column.len()):
         return column.gather(starts)
     rows = np.arange(column.len(), dtype=np.int64)
     known = np.where(to_mask(column.is_not_null()), rows, column.len())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from typing import Any
@@ -64,8 +63,3 @@ def open_views(folders: Folders, *, threads: int = 0) -> tuple[duckdb.DuckDBPyCo
     connection = duckdb.connect(config={"threads": threads} if threads else {})
     create_views(connection, folders, manifest)
     return connection, manifest
-
-
-def describe_manifest(manifest: Manifest) -> str:
-    """Say in one line of JSON which state of the tables a reader has."""
-    return json.dumps({"version": manifest.version, "epoch": manifest.epoch, "complete": bool(manifest.complete)})

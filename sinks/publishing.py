@@ -12,7 +12,6 @@ from pathlib import Path
 
 from sinks.catalog import write_catalog
 from sinks.manifest import (
-    DataFile,
     Files,
     Manifest,
     add_files,
@@ -134,8 +133,3 @@ def discard_undurable(folders: Folders, durable: dict[str, int]) -> list[str]:
         else:
             kept += found.names()
     return kept
-
-
-def total_rows(files: tuple[DataFile, ...]) -> int:
-    """Sum the rows of files."""
-    return sum(file.rows for file in files)

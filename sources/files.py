@@ -130,7 +130,7 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
         if times.len():
             self.source.alignment.heads[self.lane.name] = int(times.to_physical()[0])
         if not self.source.alignment.may_pass(self.lane.name):
-            return self._announce()
+            return self._announce(decoded)
         taken = self.ahead.popleft()
         self.position = taken.after
         self._fill()
@@ -140,10 +140,10 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
         last = read_stopwatch() - self.epoch_began >= self.source.interval
         return [decoded, EpochEnd(self.lane.name)] if last else [decoded]
 
-    def _announce(self) -> list[LaneItem]:
+    def _announce(self, waiting: Decoded) -> list[LaneItem]:
         """Say, once for each block, how far the lane is while it waits, so that it does not hold up the others."""
         head = self.source.alignment.heads[self.lane.name]
-        if head == self.announced or not self.ahead[0].result.result().events.height:
+        if head == self.announced or waiting.events.height == 0:
             return []
         self.announced = head
         return [LaneHead(self.lane.name, head)]
