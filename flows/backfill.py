@@ -26,6 +26,7 @@ from flows.standstill import edit_states, read_states, require_warehouse, settle
 from operators.columns import BEGINNING, FOREVER, mark_changes
 from operators.funnels import fold_funnel, start_chains
 from operators.journey import GroupState
+from operators.open_sessions import OpenSessions
 from sinks.catalog import write_catalog
 from sinks.manifest import DataFile, Files, Manifest, publish, read_manifest
 from sinks.rewriting import read_data, replace_table, write_data
@@ -187,7 +188,7 @@ class _Backfill:
                     rows.write_ipc(folder / f"{part}-{number:06d}.arrow", compression="lz4")
         return chunks
 
-    def _fold(self, folder: Path, group: int, released: int, open_sessions: pl.DataFrame | None) -> None:
+    def _fold(self, folder: Path, group: int, released: int, open_sessions: OpenSessions | None) -> None:
         base, tail = (_read_chunk(folder, part) for part in ("base", "tail"))
         for rules in self.funnels:
             chains = start_chains()
@@ -201,10 +202,10 @@ class _Backfill:
         self._flush(self.base, FLUSH_ROWS)
         self._flush(self.tail, FLUSH_ROWS)
 
-    def _keep(self, group: int, rules: FunnelRules, chains: pl.DataFrame, open_sessions: pl.DataFrame | None) -> None:
+    def _keep(self, group: int, rules: FunnelRules, chains: pl.DataFrame, open_sessions: OpenSessions | None) -> None:
         # As the job does: chains within a session end with it.
         if rules.scope == "session" and open_sessions is not None:
-            chains = chains.filter(pl.col("scope_id").is_in(open_sessions["session_id"].implode()))
+            chains = chains.filter(pl.col("scope_id").is_in(open_sessions.name_ids().implode()))
         self.chains.setdefault(group, {}).setdefault(rules.name, []).append(chains)
 
     def _flush(self, rows: _Rows, enough: int) -> None:
@@ -218,7 +219,10 @@ class _Backfill:
             rows.files.append(write_data(self.folders, TABLE, str(day), stem, ordered))
 
     def _change_state(self, group: int, state: GroupState) -> GroupState:
-        chains = {name: pl.concat(parts) for name, parts in self.chains.get(group, {}).items()}
+        chains = {
+            name: pl.concat(parts).sort("scope_key", "level", maintain_order=True)
+            for name, parts in self.chains.get(group, {}).items()
+        }
         return replace(state, chains=chains)
 
     def _publish(self) -> Manifest:

@@ -140,7 +140,7 @@ class _Forgetting:
     def _list_ids(self) -> Iterator[pl.DataFrame]:
         yield from read_ids(self.folders, self.manifest)
         for _, state in self._read_states():
-            yield state.open
+            yield state.open.sessions
             for frames in state.buffer.values():
                 yield from frames
 
@@ -169,9 +169,10 @@ class _Forgetting:
         before = Counter(self.dropped)
         for partition, frames in state.buffer.items():
             changed.buffer[partition] = [self._drop_waiting(frame) for frame in frames]
-        mine = state.open.select(self.target.owns()).to_series()
-        sessions = state.open["session_id"].filter(mine)
-        changed.open = pack(state.open.filter(~mine))
+        mine = state.open.sessions.select(self.target.owns()).to_series()
+        sessions = state.open.name_ids().filter(mine)
+        kept = state.open.keep((~mine).to_numpy())
+        changed.open = replace(kept, sessions=pack(kept.sessions))
         self.dropped["open_sessions"] += sessions.len()
         for name, chains in state.chains.items():
             owners = [*self.target.persons, *sessions]
@@ -216,7 +217,7 @@ class _Forgetting:
     def _find_traces_in_states(self) -> list[str]:
         traces = []
         for group, state in self._read_states():
-            frames = [("open sessions", state.open)]
+            frames = [("open sessions", state.open.sessions)]
             frames += [(f"funnel {name}", chains) for name, chains in state.chains.items()]
             frames += [(f"waiting events of {lane}", frame) for lane, held in state.buffer.items() for frame in held]
             for name, frame in frames:

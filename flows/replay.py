@@ -105,7 +105,7 @@ class _Replay:
         self.options, self.config, self.folders = options, config, folders
         self.store = options.recovery or folders.recovery
         self.stop = options.stop or threading.Event()
-        self.durable: queue.Queue[dict[str, int]] = queue.Queue()
+        self.durable: queue.Queue[dict[str, int] | None] = queue.Queue()  # None: there will be no more
 
     def run(self, watch: Watcher | None) -> ReplayResult:
         metadata = read_metadata(self.folders)
@@ -204,7 +204,7 @@ class _Replay:
                 raise
             raise clear from problem
         finally:
-            source.pool.shutdown(wait=False, cancel_futures=True)
+            source.close()
 
     def _publish(self, complete: str = "") -> Manifest:
         progress = read_progress(self.store, SOURCE_STEP, SINK_STEP)
@@ -221,21 +221,30 @@ class _Replay:
         self.durable.put(list_waiting(self.folders))
         pass_point("epoch_durable")
 
+    def _wait_durable(self) -> dict[str, int] | None:
+        """Wait for the newest durable commits by writer: empty where there were none for a while, None at the end."""
+        try:
+            waiting = self.durable.get(timeout=PUBLISH_EVERY_S)
+            while waiting is not None and not self.durable.empty():
+                waiting = self.durable.get_nowait()
+        except queue.Empty:
+            return {}
+        return waiting
+
     @contextmanager
     def _publishing(self, progress: Progress, watch: Watcher | None) -> Iterator[None]:
         """Publish every epoch once it is durable, beside the dataflow."""
-        manifest, done, failure = read_manifest(self.folders), threading.Event(), []
+        manifest, failure = read_manifest(self.folders), []
 
         def loop() -> None:
             nonlocal manifest
-            while not done.is_set():
+            more = True
+            while more:
                 try:
-                    waiting = self.durable.get(timeout=PUBLISH_EVERY_S)
-                    while not self.durable.empty():
-                        waiting = self.durable.get_nowait()
-                    manifest = publish_durable(self.folders, waiting, 0)
-                except queue.Empty:
-                    pass
+                    waiting = self._wait_durable()
+                    more = waiting is not None
+                    if waiting:
+                        manifest = publish_durable(self.folders, waiting, 0)
                 except Exception as problem:
                     failure.append(problem)
                     self.stop.set()
@@ -248,7 +257,7 @@ class _Replay:
         try:
             yield
         finally:
-            done.set()
+            self.durable.put(None)
             thread.join()
         if failure:
             raise failure[0]

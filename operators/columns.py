@@ -12,6 +12,7 @@ import pyarrow as pa
 from events.schema import CODED, UTC
 
 I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 BEGINNING = -(1 << 62)  # before every event time
 FOREVER = 1 << 62  # after every event time
@@ -30,6 +31,28 @@ def to_utc(micros: I64) -> pl.Series:
 def to_mask(column: pl.Series) -> Mask:
     """Read a Boolean column without nulls."""
     return column.to_numpy()
+
+
+def to_index(rows: I64) -> pl.Series:
+    """Make row numbers (none negative) an index for `frame[…]` and `column[…]`: faster than NumPy's or `gather`."""
+    return pl.Series(rows.astype(np.uint32))
+
+
+def pick(column: pl.Series, rows: I64) -> pl.Series:
+    """Take rows of a column; n -> number of rows."""
+    return column[to_index(rows)]
+
+
+def match_keys(wanted: U64, known: U64) -> I64 | None:
+    """Find each wanted key among the known ones: its row, -1 where there is none; None if a known key is there twice."""
+    if known.size == 0:
+        return np.full(wanted.size, -1, dtype=np.int64)
+    order = np.argsort(known, kind="stable")
+    keys = known[order]
+    if (keys[1:] == keys[:-1]).any():
+        return None
+    at = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
+    return np.where(keys[at] == wanted, order[at], -1)
 
 
 def read_codes(column: pl.Series) -> I64:
@@ -54,7 +77,7 @@ def renumber(codes: I64, column: pl.Series) -> Dense:
     numbers = place[codes]
     example = np.zeros(present.size, dtype=np.int64)
     example[numbers] = np.arange(codes.size)
-    return Dense(numbers, column.gather(example).cast(pl.String))
+    return Dense(numbers, pick(column, example).cast(pl.String))
 
 
 def mark_changes(values: npt.NDArray[np.generic]) -> Mask:
@@ -75,18 +98,6 @@ def list_runs(values: pl.Series, counts: I64) -> pl.Series:
     return out if isinstance(out, pl.Series) else out.to_series()
 
 
-def first_known(column: pl.Series, starts: I64, ends: I64) -> pl.Series:
-    """Return the first value that is not null in each run [start, end], else null; n -> number of runs."""
-    if column.null_count() in (0, column.len()):
-        return column.gather(starts)
-    rows = np.arange(column.len(), dtype=np.int64)
-    known = np.where(to_mask(column.is_not_null()), rows, column.len())
-    following = np.minimum.accumulate(known[::-1])[::-1][starts]
-    inside = following <= ends
-    found = column.gather(np.where(inside, following, starts))
-    return found if inside.all() else found.set(pl.Series(~inside), None)
-
-
 def count_groups(keys: list[I64], sizes: list[int]) -> tuple[list[I64], I64, I64]:
     """Group rows by several dense numbers (0 to size - 1 each).
 
@@ -99,7 +110,7 @@ def count_groups(keys: list[I64], sizes: list[int]) -> tuple[list[I64], I64, I64
     packed = keys[0]
     for key, size in zip(keys[1:], sizes[1:], strict=True):
         packed = packed * size + key
-    if total <= max(1 << 16, 4 * packed.size):
+    if total <= max(1 << 16, 16 * packed.size):
         counts = np.bincount(packed, minlength=int(total))
         groups = np.flatnonzero(counts)
         place = np.zeros(int(total), dtype=np.int64)

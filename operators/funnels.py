@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from config import FunnelRules
 from events.hashing import hash_strings, mix, to_hex
 from events.schema import FUNNEL_STEPS, Schema
-from operators.columns import BEGINNING, I64, Mask, mark_changes, read_codes, read_us, to_utc
+from operators.columns import BEGINNING, I64, U64, Mask, mark_changes, pick, read_codes, read_us, to_index, to_utc
 
 CHAINS: Schema = {
     "scope_key": pl.UInt64,
@@ -24,13 +23,17 @@ CHAINS: Schema = {
     "level": pl.Int64,
     "entered_us": pl.Int64,
     "reached_us": pl.Int64,
-    "attempt_id": pl.String,
+    "attempt_high": pl.UInt64,
+    "attempt_low": pl.UInt64,
 }
 
 
 @dataclass(frozen=True)
 class Funnelled:
-    """`reached`: rows of funnel_steps with `dt`; `chains`: the newest live chain per scope and level (CHAINS)."""
+    """`reached`: rows of funnel_steps with `dt`; `chains`: the newest live chain per scope and level.
+
+    Chains (CHAINS) are sorted by (scope_key, level); `attempt_*` are the halves of the attempt's id.
+    """
 
     reached: pl.DataFrame
     chains: pl.DataFrame
@@ -54,24 +57,28 @@ def fold_funnel(
     hits = _find_hits(events, scopes, rules)
     if hits.row.size == 0:
         return Funnelled(pl.DataFrame(schema={**FUNNEL_STEPS, "dt": pl.Date}), _drop_expired(chains, rules, watermark))
-    owner = _match_chains(chains, scopes)
     # Scopes without a hit keep their chains as they are.
-    hit = np.zeros(scopes.ids.len(), dtype=np.bool_)
-    hit[hits.who] = True
-    touched = (owner >= 0) & hit[np.maximum(owner, 0)]
-    work = _lay_out(hits, chains, owner, touched)
+    rows, owner = _match_chains(chains, scopes, hits.who[mark_changes(hits.who)])
+    work = _lay_out(hits, chains, rows, owner)
     names = _name_attempts(work, events, chains, rules)
-    levels = _advance(work, _number_attempts(chains, touched), rules)
+    levels = _advance(work, _number_attempts(chains, rows, owner), rules)
     reached = _report(work, events, levels, names, rules)
-    state = pl.concat([chains.filter(pl.Series(~touched)), _take_state(work, events, scopes, levels, names, chains)])
+    left = np.ones(chains.height, dtype=np.bool_)
+    left[rows] = False
+    state = _merge_chains(chains, np.flatnonzero(left), _take_state(work, events, scopes, levels, names, chains))
     return Funnelled(reached, _drop_expired(state, rules, watermark))
 
 
-def _number_attempts(chains: pl.DataFrame, touched: Mask) -> I64:
-    """Number the attempts of carried chains, equal for equal ids; 0 for the rest of the state."""
+def _number_attempts(chains: pl.DataFrame, rows: I64, owner: I64) -> I64:
+    """Number the attempts of carried chains, equal for equal ids; 0 for the rest of the state.
+
+    A level's newest chain was taken from the newest of the level below, so those of one attempt are neighbours.
+    """
     numbers = np.zeros(chains.height, dtype=np.int64)
-    if touched.any():
-        numbers[touched] = chains["attempt_id"].filter(pl.Series(touched)).rank("dense").cast(pl.Int64).to_numpy()
+    if rows.size:
+        halves = [chains[name].to_numpy()[rows] for name in ("attempt_high", "attempt_low")]
+        changes = mark_changes(owner) | mark_changes(halves[0]) | mark_changes(halves[1])
+        numbers[rows] = np.cumsum(changes)
     return numbers
 
 
@@ -80,7 +87,7 @@ class _Scopes:
     """The persons (or sessions) of a batch: number of each row's scope, keys and ids of the scopes."""
 
     of_row: I64
-    keys: npt.NDArray[np.uint64]
+    keys: U64
     ids: pl.Series
 
 
@@ -93,10 +100,10 @@ def _find_scopes(events: pl.DataFrame, starts: I64, rules: FunnelRules) -> _Scop
         begins |= events["session_index"].to_numpy() == 0
     rows = np.flatnonzero(begins)
     if rules.scope == "session":
-        ids = events["session_id"].gather(rows)
+        ids = pick(events["session_id"], rows)
         keys = hash_strings(ids)
     else:
-        ids = events["person_id"].gather(rows)
+        ids = pick(events["person_id"], rows)
         keys = events["person_hash"].to_numpy()[rows]
     return _Scopes(np.cumsum(begins) - 1, keys, ids)
 
@@ -125,45 +132,60 @@ def _find_hits(events: pl.DataFrame, scopes: _Scopes, rules: FunnelRules) -> _Wo
         return _Work(none, none, none, none, none)
     times, codes = read_us(events["event_time"]), read_codes(events["step"])
     wanted = read_codes(pl.Series(rules.steps, dtype=pl.String))
-    parts = [np.flatnonzero(codes == code) for code in wanted]
-    row = np.concatenate(parts)
-    level = np.repeat(np.arange(len(parts)), [part.size for part in parts])
-    order = np.lexsort((row, level, times[row], scopes.of_row[row]))
-    row, level = row[order], level[order]
-    return _Work(scopes.of_row[row], times[row], level, row, times[row])
+    place = np.full(int(max(codes.max(), wanted.max())) + 1, -1, dtype=np.int64)
+    place[wanted] = np.arange(wanted.size)
+    found = place[codes]
+    row = np.flatnonzero(found >= 0)
+    level = found[row]
+    if len(set(rules.steps)) < len(rules.steps):
+        parts = [np.flatnonzero(codes == code) for code in wanted]
+        row, level = np.concatenate(parts), np.repeat(np.arange(len(parts)), [part.size for part in parts])
+    who, time = scopes.of_row[row], times[row]
+    if not _is_sorted(who, time, level):
+        order = np.lexsort((row, level, time, who))
+        row, level, who, time = row[order], level[order], who[order], time[order]
+    return _Work(who, time, level, row, time)
 
 
-def _match_chains(chains: pl.DataFrame, scopes: _Scopes) -> I64:
-    """Give each chain the number of its scope in the batch, -1 if it has none."""
-    if chains.height == 0 or scopes.ids.len() == 0:
-        return np.full(chains.height, -1, dtype=np.int64)
-    index = pl.DataFrame({"scope_key": scopes.keys, "scope_id": scopes.ids}).with_row_index("who")
-    found = chains.select("scope_key").join(index.drop("scope_id"), on="scope_key", how="left", maintain_order="left")
-    owner = found["who"].cast(pl.Int64).fill_null(-1).to_numpy()
-    if len(owner) == chains.height:
-        known = owner >= 0
-        if (chains["scope_id"].filter(pl.Series(known)) == scopes.ids.gather(owner[known])).all():
-            return owner
+def _is_sorted(who: I64, time: I64, level: I64) -> bool:
+    back = (who[1:] < who[:-1]) | ((who[1:] == who[:-1]) & (time[1:] < time[:-1]))
+    back |= (who[1:] == who[:-1]) & (time[1:] == time[:-1]) & (level[1:] < level[:-1])
+    return not back.any()
+
+
+def _match_chains(chains: pl.DataFrame, scopes: _Scopes, hit: I64) -> tuple[I64, I64]:
+    """Find the chains of the scopes that have a hit: rows of the state, and the number of each one's scope.
+
+    Ordered by (scope, level).
+    """
+    if chains.height == 0:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    known, wanted = chains["scope_key"].to_numpy(), scopes.keys[hit]
+    begin, end = (np.searchsorted(known, wanted, side=side) for side in ("left", "right"))
+    counts = end - begin
+    owner = np.repeat(hit, counts)
+    rows = np.arange(owner.size) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
+    if (pick(chains["scope_id"], rows) == pick(scopes.ids, owner)).all():
+        return rows, owner
     # Two scopes share a key: match by the id as well.
-    found = chains.select("scope_key", "scope_id").join(
-        index, on=["scope_key", "scope_id"], how="left", maintain_order="left"
-    )
-    return found["who"].cast(pl.Int64).fill_null(-1).to_numpy()
+    state = chains.select("scope_key", "scope_id", "level").with_row_index("row")
+    asked = pl.DataFrame({"scope_key": wanted, "scope_id": pick(scopes.ids, hit), "who": hit})
+    found = asked.join(state, on=["scope_key", "scope_id"]).sort("who", "level")
+    return found["row"].cast(pl.Int64).to_numpy(), found["who"].to_numpy()
 
 
-def _lay_out(hits: _Work, chains: pl.DataFrame, owner: I64, touched: Mask) -> _Work:
+def _lay_out(hits: _Work, chains: pl.DataFrame, rows: I64, owner: I64) -> _Work:
     """Put each scope's carried chains before its hits."""
-    carried = np.flatnonzero(touched)
-    if carried.size == 0:
+    if rows.size == 0:
         return hits
-    who = np.concatenate([owner[carried], hits.who])
+    who = np.concatenate([owner, hits.who])
     order = np.argsort(who, kind="stable")
-    entered, reached = chains["entered_us"].to_numpy()[carried], chains["reached_us"].to_numpy()[carried]
+    entered, reached, level = (chains[name].to_numpy()[rows] for name in ("entered_us", "reached_us", "level"))
     return _Work(
         who[order],
         np.concatenate([entered, hits.time])[order],
-        np.concatenate([chains["level"].to_numpy()[carried], hits.level])[order],
-        np.concatenate([-1 - carried, hits.row])[order],
+        np.concatenate([level, hits.level])[order],
+        np.concatenate([-1 - rows, hits.row])[order],
         np.concatenate([reached, hits.time])[order],
     )
 
@@ -229,57 +251,58 @@ def _find_first(rows: I64, chain: I64, began: I64, first: I64, fresh: Mask) -> N
     first[rows] = first[rows[start]]
 
 
-def _name_attempts(
-    work: _Work, events: pl.DataFrame, chains: pl.DataFrame, rules: FunnelRules
-) -> tuple[pl.Series, I64]:
-    """Return the ids of all attempts, the state's first, and the place in it of each row that enters one."""
+@dataclass(frozen=True)
+class _Names:
+    """Halves of the ids of all attempts, the state's first; `place`: where each row that enters one has its id."""
+
+    high: U64
+    low: U64
+    place: I64
+
+
+def _name_attempts(work: _Work, events: pl.DataFrame, chains: pl.DataFrame, rules: FunnelRules) -> _Names:
     made = np.flatnonzero((work.level == 0) & (work.row >= 0))
     row = work.row[made]
     parts = (
         np.full(row.size, hash_strings(pl.Series([rules.name]))[0], dtype=np.uint64),
         events["person_hash"].to_numpy()[row],
         work.time[made].view(np.uint64),
-        hash_strings(events["event_id"].gather(row)),
+        hash_strings(pick(events["event_id"], row)),
     )
-    ids = pl.concat([chains["attempt_id"], to_hex(mix(*parts, seed=5), mix(*parts, seed=6))], rechunk=True)
     place = np.where(work.row < 0, -1 - work.row, 0)
     place[made] = chains.height + np.arange(row.size)
-    return ids, place
+    return _Names(
+        np.concatenate([chains["attempt_high"].to_numpy(), mix(*parts, seed=5)]),
+        np.concatenate([chains["attempt_low"].to_numpy(), mix(*parts, seed=6)]),
+        place,
+    )
 
 
-def _report(
-    work: _Work, events: pl.DataFrame, levels: _Levels, names: tuple[pl.Series, I64], rules: FunnelRules
-) -> pl.DataFrame:
+def _report(work: _Work, events: pl.DataFrame, levels: _Levels, names: _Names, rules: FunnelRules) -> pl.DataFrame:
     rows = np.flatnonzero(levels.fresh)
-    ids, place = names
     entry = levels.entry[rows]
     entered, reached, level, row = work.time[entry], work.time[rows], work.level[rows], work.row[rows]
     previous = np.where(level == 0, reached, levels.below[rows])
-    when = to_utc(reached)
+    when, place = to_utc(reached), names.place[entry]
     return pl.DataFrame(
         {
             "funnel": pl.Series([rules.name], dtype=pl.String).new_from_index(0, rows.size),
-            "attempt_id": ids.gather(place[entry]),
-            "person_id": events["person_id"].gather(row),
-            "step_index": pl.Series(level).cast(pl.Int32),
-            "step": pl.Series(rules.steps, dtype=pl.String).gather(level),
+            "attempt_id": to_hex(names.high[place], names.low[place]),
+            "person_id": pick(events["person_id"], row),
+            "step_index": pl.Series(level.astype(np.int32)),
+            "step": pick(pl.Series(rules.steps, dtype=pl.String), level),
             "entered_at": to_utc(entered),
             "reached_at": when,
             "seconds_from_entry": (reached - entered) / 1e6,
             "seconds_from_previous": (reached - previous) / 1e6,
-            "channel": events["channel"].gather(row).cast(pl.String),
+            "channel": pick(events["channel"], row).cast(pl.String),
             "dt": when.dt.date(),
         }
     )
 
 
 def _take_state(
-    work: _Work,
-    events: pl.DataFrame,
-    scopes: _Scopes,
-    levels: _Levels,
-    names: tuple[pl.Series, I64],
-    chains: pl.DataFrame,
+    work: _Work, events: pl.DataFrame, scopes: _Scopes, levels: _Levels, names: _Names, chains: pl.DataFrame
 ) -> pl.DataFrame:
     took = np.flatnonzero(levels.took)
     depth = int(work.level.max()) + 1
@@ -287,23 +310,31 @@ def _take_state(
     newest = np.full(scopes.ids.len() * depth, -1, dtype=np.int64)
     newest[work.who[took] * depth + work.level[took]] = took
     rows = newest[newest >= 0]
-    ids, place = names
     entry, who, row = levels.entry[rows], work.who[rows], work.row[rows]
-    person = events["person_hash"].to_numpy()[np.maximum(row, 0)]
+    person, place = events["person_hash"].to_numpy()[np.maximum(row, 0)], names.place[entry]
     if chains.height:
         person = np.where(row < 0, chains["person_hash"].to_numpy()[np.maximum(-1 - row, 0)], person)
     return pl.DataFrame(
         {
             "scope_key": scopes.keys[who],
-            "scope_id": scopes.ids.gather(who),
+            "scope_id": pick(scopes.ids, who),
             "person_hash": person,
             "level": work.level[rows],
             "entered_us": work.time[entry],
             "reached_us": levels.first[rows],
-            "attempt_id": ids.gather(place[entry]),
+            "attempt_high": names.high[place],
+            "attempt_low": names.low[place],
         },
         schema=CHAINS,
     )
+
+
+def _merge_chains(chains: pl.DataFrame, left: I64, new: pl.DataFrame) -> pl.DataFrame:
+    """Put new chains among those of the state that are left, sorted by (scope_key, level)."""
+    rows = np.concatenate([left, chains.height + np.arange(new.height)])
+    together = pl.concat([chains, new], rechunk=True) if chains.height else new
+    keys = together["scope_key"].to_numpy()[rows]
+    return together[to_index(rows[np.argsort(keys, kind="stable")])]
 
 
 def _drop_expired(chains: pl.DataFrame, rules: FunnelRules, watermark: int) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from events.schema import LATE_EVENTS, LEDGER
 from operators.columns import BEGINNING, FOREVER, read_us
 from operators.funnels import fold_funnel, start_chains
 from operators.order import count_origins, release_events
-from operators.sessionize import finish_sessions, sessionize, start_sessions
+from operators.sessionize import OpenSessions, finish_sessions, sessionize, start_sessions
 from operators.transitions import count_transitions
 
 Tables = dict[str, list[pl.DataFrame]]
@@ -39,7 +39,7 @@ class GroupState:
     progress: dict[str, tuple[int, bool]] = field(default_factory=dict)
     released: int = BEGINNING
     buffer: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
-    open: pl.DataFrame = field(default_factory=start_sessions)
+    open: OpenSessions = field(default_factory=start_sessions)
     chains: dict[str, pl.DataFrame] = field(default_factory=dict)
 
     def waiting(self) -> int:
@@ -112,8 +112,8 @@ def _add(out: Tables, table: str, frame: pl.DataFrame) -> None:
         out.setdefault(table, []).append(frame)
 
 
-def _keep_live(chains: pl.DataFrame, open_sessions: pl.DataFrame) -> pl.DataFrame:
-    return chains.filter(pl.col("scope_id").is_in(open_sessions["session_id"].implode()))
+def _keep_live(chains: pl.DataFrame, open_sessions: OpenSessions) -> pl.DataFrame:
+    return chains.filter(pl.col("scope_id").is_in(open_sessions.name_ids().implode()))
 
 
 def _settle(counts: dict[tuple[str, str], int], outcome: str) -> pl.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from events.hashing import U64
-from operators.columns import I64, Mask, count_groups, mark_changes, read_codes, read_us, renumber
+from operators.columns import I64, Mask, count_groups, mark_changes, pick, read_codes, read_us, renumber, to_index
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,18 @@ def release_events(buffer: dict[str, list[pl.DataFrame]], watermark: int) -> Rel
     # Order and duplicates are found on the few columns that decide them; the rest is moved once.
     rows = np.flatnonzero(due)
     keys = held.select("person_hash", "person_id", "event_time", "event_id")
-    order, starts = find_order(keys if due.all() else keys[rows])
+    order, starts = find_order(keys if rows.size == held.height else keys[to_index(rows)])
     rows = rows[order]
-    kept = find_first_copies(keys[rows])
+    later = find_later_copies(keys, rows)
     duplicates: dict[tuple[str, str], int] = {}
-    if not kept.all():
-        duplicates = count_origins(held[rows[~kept]])
+    if later.size:
+        duplicates = count_origins(held[to_index(rows[later])])
+        kept = np.ones(rows.size, dtype=np.bool_)
+        kept[later] = False
         rows = rows[kept]
         # A person's first row is never a later copy, so the starts move but none goes away.
         starts = (np.cumsum(kept) - 1)[starts]
-    events = held[rows]
+    events = held[to_index(rows)]
     return Released(events, starts, count_origins(events), duplicates, waiting)
 
 
@@ -67,7 +69,7 @@ def _keep_waiting(
         end = begin + sum(frame.height for frame in buffer[name])
         rows = begin + np.flatnonzero(~due[begin:end])
         if rows.size:
-            waiting[name] = held[rows]
+            waiting[name] = held[to_index(rows)]
         begin = end
     return waiting
 
@@ -75,7 +77,7 @@ def _keep_waiting(
 def sort_persons(events: pl.DataFrame) -> tuple[pl.DataFrame, I64]:
     """Sort as `find_order` says."""
     order, starts = find_order(events)
-    return events[order], starts
+    return events[to_index(order)], starts
 
 
 def find_order(events: pl.DataFrame) -> tuple[I64, I64]:
@@ -87,10 +89,10 @@ def find_order(events: pl.DataFrame) -> tuple[I64, I64]:
     hashes, times, person = events["person_hash"].to_numpy(), read_us(events["event_time"]), events["person_id"]
     order = _sort_nearly(hashes, times)
     changes = mark_changes(hashes[order])
-    if (_differs(person.gather(order)) != changes).any():
+    if (_differs(pick(person, order)) != changes).any():
         exact = events.select(pl.arg_sort_by("person_hash", "person_id", "event_time", maintain_order=True))
         order = exact.to_series().to_numpy().astype(np.int64)
-        changes = _differs(person.gather(order))
+        changes = _differs(pick(person, order))
     return order, np.flatnonzero(changes)
 
 
@@ -114,24 +116,26 @@ def _differs(person: pl.Series) -> Mask:
     return marks
 
 
-def find_first_copies(ordered: pl.DataFrame) -> Mask:
-    """Mark the rows that are not later copies; input sorted by person and time, ties by (partition, position)."""
-    kept = np.ones(ordered.height, dtype=np.bool_)
-    same = ~mark_changes(ordered["person_hash"].to_numpy()) & ~mark_changes(read_us(ordered["event_time"]))
-    if not same.any():
-        return kept
-    tied = same.copy()
-    tied[:-1] |= same[1:]
-    rows = np.flatnonzero(tied)
-    few = ordered.select("person_id", "event_time", "event_id")[rows]
-    kept[rows] = few.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
-    return kept
+def find_later_copies(keys: pl.DataFrame, rows: I64) -> I64:
+    """Find the places in `rows` of later copies; `rows` are ordered by person and time, ties by (partition, position)."""
+    hashes, times = keys["person_hash"].to_numpy()[rows], read_us(keys["event_time"])[rows]
+    same = np.flatnonzero((hashes[1:] == hashes[:-1]) & (times[1:] == times[:-1])) + 1
+    if not same.size:
+        return same
+    tied = np.zeros(rows.size, dtype=np.bool_)
+    tied[same] = tied[same - 1] = True
+    places = np.flatnonzero(tied)
+    few = keys.select("person_id", "event_time", "event_id")[to_index(rows[places])]
+    later: I64 = places[~few.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()]
+    return later
 
 
 def count_origins(events: pl.DataFrame) -> dict[tuple[str, str], int]:
     """Count rows by (source, source_partition)."""
     if events.height == 0:
         return {}
+    if all(_is_constant(events[name]) for name in ("source", "source_partition")):
+        return {(str(events["source"][0]), str(events["source_partition"][0])): events.height}
     source = renumber(read_codes(events["source"]), events["source"])
     partition = renumber(read_codes(events["source_partition"]), events["source_partition"])
     groups, rows, _ = count_groups([source.numbers, partition.numbers], [source.names.len(), partition.names.len()])
@@ -139,3 +143,8 @@ def count_origins(events: pl.DataFrame) -> dict[tuple[str, str], int]:
         (str(source.names[int(one)]), str(partition.names[int(other)])): int(count)
         for one, other, count in zip(*groups, rows, strict=True)
     }
+
+
+def _is_constant(column: pl.Series) -> bool:
+    codes = read_codes(column)
+    return bool((codes == codes[0]).all())

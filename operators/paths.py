@@ -7,33 +7,32 @@ import polars as pl
 
 from events.hashing import U64, hash_strings, mix, to_hex
 from events.schema import PATHS
-from operators.columns import read_codes, renumber
+from operators.columns import I64, read_codes, renumber
 
 
 def count_paths(sessions: pl.DataFrame) -> pl.DataFrame:
     """Count `sessions` rows by (dt, steps).
 
-    Input: rows of the sessions table. Output: rows of the paths table with `dt`; n -> m; sorted by (dt, path_hash).
-    `path_hash`: the sum, in 128 bits by two seeds, of the mixed hashes of (step, place in the path).
+    Input: rows of the sessions table and `path_high`, `path_low`. Output: rows of the paths table with `dt`; n -> m;
+    sorted by (dt, path_hash).
     """
     if sessions.height == 0:
         return pl.DataFrame(schema={**PATHS, "dt": pl.Date})
-    high, low = hash_paths(sessions["steps"])
     counted = (
         sessions.select(
             "dt",
-            pl.Series("high", high),
-            pl.Series("low", low),
+            "path_high",
+            "path_low",
             "events",
             (pl.col("duration_s") * 1e6).round().cast(pl.Int64).alias("micros"),
-            pl.int_range(pl.len(), dtype=pl.Int64).alias("row"),
+            pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
         )
-        .group_by("dt", "high", "low")
+        .group_by("dt", "path_high", "path_low")
         .agg(pl.len().cast(pl.Int64).alias("sessions"), pl.col("events", "micros").sum(), pl.col("row").first())
     )
     return counted.select(
-        sessions["steps"].gather(counted["row"]).alias("steps"),
-        to_hex(counted["high"].to_numpy(), counted["low"].to_numpy()).alias("path_hash"),
+        sessions["steps"][counted["row"]].alias("steps"),
+        to_hex(counted["path_high"].to_numpy(), counted["path_low"].to_numpy()).alias("path_hash"),
         "sessions",
         "events",
         # NumPy divides; Polars multiplies by the inverse, which is off in the last bit.
@@ -42,13 +41,16 @@ def count_paths(sessions: pl.DataFrame) -> pl.DataFrame:
     ).sort("dt", "path_hash")
 
 
-def hash_paths(steps: pl.Series) -> tuple[U64, U64]:
-    """Hash lists of steps to 128 bits, as two columns; n -> n; no list is null or empty."""
-    lengths = steps.list.len().to_numpy().astype(np.int64)
-    begin = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    flat = steps.explode()
-    named = renumber(read_codes(flat), flat)
-    place = (np.arange(flat.len()) - np.repeat(begin, lengths)).view(np.uint64)
+def hash_paths(steps: pl.Series, lengths: I64) -> tuple[U64, U64]:
+    """Hash runs of steps to 128 bits, as two columns: the sum of the mixed hashes of (step, place in the path).
+
+    `steps`: a category column, the paths one after another, none of them empty; m -> number of paths.
+    """
+    if steps.len() == 0:
+        return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint64)
+    begin = np.cumsum(lengths) - lengths
+    named = renumber(read_codes(steps), steps)
+    place = (np.arange(steps.len()) - np.repeat(begin, lengths)).view(np.uint64)
     halves = [
         np.add.reduceat(mix(hash_strings(named.names, seed=seed)[named.numbers], place, seed=seed), begin)
         for seed in (3, 4)

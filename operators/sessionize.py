@@ -9,46 +9,38 @@ import polars as pl
 
 from config import SessionRules
 from events.hashing import hash_strings, mix, to_hex
-from events.schema import CODED, STRINGS, Schema
-from operators.columns import I64, Mask, first_known, list_runs, mark_changes, read_us, to_mask, to_utc
+from events.schema import CODED, UTC
+from operators.columns import I64, Mask, mark_changes, match_keys, pick, read_us, to_utc
+from operators.open_sessions import CLOSED, Notes, OpenSessions, Runs, merge_runs, start_sessions
 
-OPEN_SESSIONS: Schema = {
-    "person_hash": pl.UInt64,
-    "person_id": pl.String,
-    "session_id": pl.String,
-    "started_us": pl.Int64,
-    "last_us": pl.Int64,
-    "events": pl.Int64,
-    "device_id": pl.String,
-    "user_id": pl.String,
-    "channels": STRINGS,
-    "exit_channel": pl.String,
-    "entry_step": pl.String,
-    "exit_step": pl.String,
-    "steps": STRINGS,
-    "path_cut": pl.Boolean,
-}
+__all__ = ["OpenSessions", "Sessionized", "finish_sessions", "match_state", "sessionize", "start_sessions"]
+
+NO_EVENTS = pl.DataFrame(
+    schema={
+        "event_id": pl.String,
+        "event_time": UTC,
+        "person_id": pl.String,
+        "channel": CODED,
+        "step": CODED,
+        "person_hash": pl.UInt64,
+    }
+)
 
 
 @dataclass(frozen=True)
 class Sessionized:
     """`events`: the input plus session_id, session_index, previous_step, previous_us (null at a session's start).
 
-    `closed` and `open` have the columns of OPEN_SESSIONS, one row a session.
+    `closed`: sessions that no later event can join (CLOSED); `open`: the rest.
     """
 
     events: pl.DataFrame
     closed: pl.DataFrame
-    open: pl.DataFrame
-
-
-def start_sessions() -> pl.DataFrame:
-    """Return the state of a stream that has seen no event."""
-    return pl.DataFrame(schema=OPEN_SESSIONS)
+    open: OpenSessions
 
 
 def sessionize(
-    events: pl.DataFrame, starts: I64, state: pl.DataFrame, rules: SessionRules, watermark: int
+    events: pl.DataFrame, starts: I64, state: OpenSessions, rules: SessionRules, watermark: int
 ) -> Sessionized:
     """Fold ordered events into sessions and close those the watermark has passed.
 
@@ -57,205 +49,150 @@ def sessionize(
     begins or `watermark` > last event + gap. Semantics: docs/semantics.md, Sessions.
     """
     if events.height == 0:
-        closed, still_open = close_sessions(state, rules, watermark)
-        return Sessionized(events, closed, still_open)
-    carried = match_state(events, starts, state)
-    times = read_us(events["event_time"])
-    runs = _cut_sessions(times, starts, carried, state, rules)
-    numbered = _number_events(events, times, runs, state)
-    sessions = _merge_carried(_summarise(numbered, times, runs), runs, state, rules)
-    last_of_person = np.ones(len(runs.begin), dtype=np.bool_)
-    last_of_person[:-1] = runs.person[1:] != runs.person[:-1]
-    touched = np.zeros(state.height, dtype=np.bool_)
-    touched[carried[carried >= 0]] = True
-    # A person's open session ends here if the first event did not go on with it.
-    goes_on = np.zeros(state.height, dtype=np.bool_)
-    goes_on[runs.carried[runs.carried >= 0]] = True
-    ended = [state.filter(pl.Series(touched & ~goes_on)), sessions.filter(pl.Series(~last_of_person))]
-    going = pl.concat([state.filter(pl.Series(~touched)), sessions.filter(pl.Series(last_of_person))])
-    closed, still_open = close_sessions(going, rules, watermark)
-    return Sessionized(numbered, pl.concat([*ended, closed]), still_open)
-
-
-def close_sessions(state: pl.DataFrame, rules: SessionRules, watermark: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Divide open sessions into those that no later event can join, and the rest."""
-    over = (
-        np.minimum(state["last_us"].to_numpy() + rules.gap, state["started_us"].to_numpy() + rules.max_session)
-        < watermark
+        over = _is_over(state.sessions["started_us"].to_numpy(), state.sessions["last_us"].to_numpy(), rules, watermark)
+        if not over.any():
+            return Sessionized(events, pl.DataFrame(schema=CLOSED), state)
+    rows = events if events.height else NO_EVENTS
+    step, channel = rows["step"].cast(CODED), rows["channel"].cast(CODED)
+    carried = match_state(rows, starts, state)
+    times = read_us(rows["event_time"])
+    runs = _cut_sessions(rows, times, (starts, carried), state.sessions, rules)
+    previous, moves = _find_moves(step, runs, state)
+    switches = mark_changes(channel.to_physical().to_numpy())
+    switches[runs.begin] = True
+    notes = [
+        Notes(column, marked, runs.of_row[marked])
+        for column, marked in ((step, np.flatnonzero(moves)), (channel, np.flatnonzero(switches)))
+    ]
+    merged = merge_runs(rows, times, runs, state, (notes[0], notes[1]))
+    over = _is_over(merged.numbers["started_us"], merged.numbers["last_us"], rules, watermark)
+    closed, still_open = _divide(over, carried, runs)
+    return Sessionized(
+        _number_events(rows, times, runs, state, previous) if events.height else events,
+        merged.take_closed(closed, rules.max_path_steps),
+        merged.take_open(still_open, rules.max_path_steps),
     )
-    if not over.any():
-        return state.clear(), state
-    return state.filter(pl.Series(over)), state.filter(pl.Series(~over))
 
 
-def match_state(events: pl.DataFrame, starts: I64, state: pl.DataFrame) -> I64:
+def _is_over(started: I64, last: I64, rules: SessionRules, watermark: int) -> Mask:
+    over: Mask = np.minimum(last + rules.gap, started + rules.max_session) < watermark
+    return over
+
+
+def match_state(events: pl.DataFrame, starts: I64, state: OpenSessions) -> I64:
     """Find each person's row in the state; one number a person, -1 where there is none."""
-    if state.height == 0:
+    if state.height == 0 or starts.size == 0:
         return np.full(len(starts), -1, dtype=np.int64)
-    persons = events.select("person_hash", "person_id")[starts]
-    index = state.select("person_hash").with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"))
-    found = persons.select("person_hash").join(index, on="person_hash", how="left", maintain_order="left")
-    rows = found["row"].fill_null(-1).to_numpy()
-    if len(rows) == len(starts):
-        hit = rows >= 0
-        if (persons["person_id"].filter(pl.Series(hit)) == state["person_id"].gather(rows[hit])).all():
+    known, person = state.sessions["person_hash"].to_numpy(), events["person_id"]
+    rows = match_keys(events["person_hash"].to_numpy()[starts], known)
+    if rows is not None:
+        hit = np.flatnonzero(rows >= 0)
+        if (pick(person, starts[hit]) == pick(state.sessions["person_id"], rows[hit])).all():
             return rows
     # Two persons share a hash: match by the id as well.
-    index = state.select("person_hash", "person_id").with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"))
+    index = state.sessions.select("person_hash", "person_id").with_columns(pl.int_range(pl.len()).alias("row"))
+    persons = events.select("person_hash", "person_id")[starts]
     found = persons.join(index, on=["person_hash", "person_id"], how="left", maintain_order="left")
     return found["row"].fill_null(-1).to_numpy()
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """Stretches of rows of one session: first and last row, the person, and the state row that each goes on with (-1: new)."""
-
-    begin: I64
-    end: I64
-    person: I64
-    carried: I64
-    of_row: I64
-
-
-def _cut_sessions(times: I64, starts: I64, carried: I64, state: pl.DataFrame, rules: SessionRules) -> _Runs:
+def _cut_sessions(
+    events: pl.DataFrame, times: I64, persons: tuple[I64, I64], state: pl.DataFrame, rules: SessionRules
+) -> Runs:
+    """Cut the rows into runs; `persons`: first row of each, and its row in the state."""
+    starts, carried = persons
     n = len(times)
-    person = np.zeros(n, dtype=np.int64)
-    person[starts] = 1
-    person = np.cumsum(person) - 1
     first = np.zeros(n, dtype=np.bool_)
     first[starts] = True
     begins = first.copy()
     begins[1:] |= np.diff(times) > rules.gap
     goes_on = np.full(n, -1, dtype=np.int64)
-    if state.height:
-        last, began = state["last_us"].to_numpy(), state["started_us"].to_numpy()
-        known = carried >= 0
-        at, rows = starts[known], carried[known]
-        joins = times[at] - last[rows] <= rules.gap
-        goes_on[at[joins]] = rows[joins]
+    last, began = state["last_us"].to_numpy(), state["started_us"].to_numpy()
+    known = carried >= 0
+    at, rows = starts[known], carried[known]
+    joins = times[at] - last[rows] <= rules.gap
+    goes_on[at[joins]] = rows[joins]
     while True:
         begin = np.flatnonzero(begins)
         base = times[begin]
         if state.height:
             base = np.where(goes_on[begin] >= 0, began[goes_on[begin]], base)
         of_row = np.cumsum(begins) - 1
-        beyond = times - base[of_row] > rules.max_session
-        if not beyond.any():
+        beyond = np.flatnonzero(times - base[of_row] > rules.max_session)
+        if not beyond.size:
             break
         # The first event past the longest session begins a new one; what follows is measured from there.
-        rows = np.flatnonzero(beyond)
-        cut = rows[np.concatenate([[True], of_row[rows][1:] != of_row[rows][:-1]])]
+        cut = beyond[mark_changes(of_row[beyond])]
         begins[cut] = True
         goes_on[cut] = -1
-    end = np.concatenate([begin[1:] - 1, [n - 1]])
-    return _Runs(begin, end, person[begin], goes_on[begin], of_row)
+    end = np.append(begin[1:], n) - 1 if begin.size else begin
+    on = goes_on[begin]
+    high, low = _make_ids(events, times, begin)
+    if state.height:
+        high = np.where(on >= 0, state["id_high"].to_numpy()[on], high)
+        low = np.where(on >= 0, state["id_low"].to_numpy()[on], low)
+    return Runs(begin, end, (np.cumsum(first) - 1)[begin], on, of_row, high, low)
 
 
-def _number_events(events: pl.DataFrame, times: I64, runs: _Runs, state: pl.DataFrame) -> pl.DataFrame:
-    new = runs.carried < 0
-    ids = _make_ids(events, times, runs.begin)
-    index = np.arange(len(times), dtype=np.int64) - runs.begin[runs.of_row]
-    step = events["step"].cast(CODED)
-    before = np.arange(-1, len(times) - 1)
-    before[runs.begin] = 0
-    previous_step = step.gather(before).set(_mask_rows(len(times), runs.begin[new]), None)
-    previous_us = np.empty_like(times)
-    previous_us[1:] = times[:-1]
-    previous_us[runs.begin] = times[runs.begin]
-    if not new.all():
-        on, rows = ~new, runs.carried[~new]
-        ids = ids.scatter(np.flatnonzero(on), state["session_id"].gather(rows))
-        index += np.where(on, state["events"].to_numpy()[np.maximum(runs.carried, 0)], 0)[runs.of_row]
-        previous_step = previous_step.scatter(runs.begin[on], state["exit_step"].gather(rows).cast(CODED))
-        previous_us[runs.begin[on]] = state["last_us"].to_numpy()[rows]
-    return events.with_columns(
-        ids.gather(runs.of_row).alias("session_id"),
-        pl.Series("session_index", index, dtype=pl.Int64).cast(pl.Int32),
-        previous_step.alias("previous_step"),
-        pl.Series("previous_us", previous_us),
-    )
-
-
-def _mask_rows(n: int, rows: I64) -> pl.Series:
-    mask = np.zeros(n, dtype=np.bool_)
-    mask[rows] = True
-    return pl.Series(mask)
-
-
-def _make_ids(events: pl.DataFrame, times: I64, begin: I64) -> pl.Series:
+def _make_ids(events: pl.DataFrame, times: I64, begin: I64) -> tuple[np.ndarray, np.ndarray]:
     person = events["person_hash"].to_numpy()[begin]
-    first = hash_strings(events["event_id"].gather(begin))
+    first = hash_strings(pick(events["event_id"], begin))
     start = times[begin].view(np.uint64)
-    return to_hex(mix(person, start, first, seed=1), mix(person, start, first, seed=2))
+    return mix(person, start, first, seed=1), mix(person, start, first, seed=2)
 
 
-def _summarise(events: pl.DataFrame, times: I64, runs: _Runs) -> pl.DataFrame:
-    begin, end = runs.begin, runs.end
-    step, channel = events["step"].cast(CODED), events["channel"].cast(CODED)
-    moves = to_mask(step.ne_missing(events["previous_step"]))
-    switches = mark_changes(channel.to_physical().to_numpy())
-    switches[begin] = True
-    changes = _count_in(switches, begin)
-    channels = list_runs(channel.filter(pl.Series(switches)).cast(pl.String), changes)
-    if changes.max() > 2:
-        channels = channels.list.unique(maintain_order=True)
-    missing = pl.Series([None], dtype=pl.String).new_from_index(0, events.height)
-    device = events["device_id"] if "device_id" in events.columns else missing
-    user = events["user_id"] if "user_id" in events.columns else missing
-    return pl.DataFrame(
-        {
-            "person_hash": events["person_hash"].gather(begin),
-            "person_id": events["person_id"].gather(begin),
-            "session_id": events["session_id"].gather(begin),
-            "started_us": times[begin],
-            "last_us": times[end],
-            "events": end - begin + 1,
-            "device_id": first_known(device, begin, end),
-            "user_id": first_known(user, begin, end),
-            "channels": channels,
-            "exit_channel": channel.gather(end).cast(pl.String),
-            "entry_step": step.gather(begin).cast(pl.String),
-            "exit_step": step.gather(end).cast(pl.String),
-            "steps": list_runs(step.filter(pl.Series(moves)).cast(pl.String), _count_in(moves, begin)),
-            "path_cut": False,
-        },
-        schema=OPEN_SESSIONS,
+def _find_moves(step: pl.Series, runs: Runs, state: OpenSessions) -> tuple[pl.Series, Mask]:
+    """Return each row's previous step, null at a session's start, and the rows whose step differs from it."""
+    n, m = step.len(), state.height
+    at = np.arange(m - 1, m + n - 1)
+    new = runs.begin[runs.carried < 0]
+    at[runs.begin] = np.where(runs.carried >= 0, runs.carried, m + runs.begin)
+    exits = state.sessions["exit_step"]
+    previous = pick(pl.concat([exits, step.alias(exits.name)], rechunk=True), at)
+    moves = previous.to_physical().to_numpy() != step.to_physical().to_numpy()
+    moves[new] = True
+    absent = np.zeros(n, dtype=np.bool_)
+    absent[new] = True
+    return previous.set(pl.Series(absent), None), moves
+
+
+def _divide(over: Mask, carried: I64, runs: Runs) -> tuple[I64, I64]:
+    """Return the rows of merged sessions that are closed, and those that stay open.
+
+    A session of the state is closed if its person went on with another; a run is, if the person has a later one.
+    """
+    m = over.size - runs.begin.size
+    ended = over.copy()
+    ended[carried[carried >= 0]] = True
+    ended[m:-1] |= runs.person[1:] == runs.person[:-1]
+    there = np.ones(over.size, dtype=np.bool_)
+    there[runs.carried[runs.carried >= 0]] = False
+    return np.flatnonzero(there & ended), np.flatnonzero(there & ~ended)
+
+
+def _number_events(
+    events: pl.DataFrame, times: I64, runs: Runs, state: OpenSessions, previous: pl.Series
+) -> pl.DataFrame:
+    index = np.arange(len(times), dtype=np.int64) - runs.begin[runs.of_row]
+    since = np.empty_like(times)
+    since[1:] = times[:-1]
+    since[runs.begin] = times[runs.begin]
+    on = np.flatnonzero(runs.carried >= 0)
+    if on.size:
+        rows, behind = runs.carried[on], np.zeros(runs.begin.size, dtype=np.int64)
+        behind[on] = state.sessions["events"].to_numpy()[rows]
+        index += behind[runs.of_row]
+        since[runs.begin[on]] = state.sessions["last_us"].to_numpy()[rows]
+    return events.with_columns(
+        pick(to_hex(runs.high, runs.low), runs.of_row).alias("session_id"),
+        pl.Series("session_index", index.astype(np.int32)),
+        previous.alias("previous_step"),
+        pl.Series("previous_us", since),
     )
-
-
-def _count_in(marks: Mask, begin: I64) -> I64:
-    return np.add.reduceat(marks.astype(np.int64), begin)
-
-
-def _merge_carried(sessions: pl.DataFrame, runs: _Runs, state: pl.DataFrame, rules: SessionRules) -> pl.DataFrame:
-    on = runs.carried >= 0
-    if on.any():
-        before = state[runs.carried[on]]
-        after = sessions.filter(pl.Series(on)).select(pl.all().name.prefix("new_"))
-        channels = pl.concat_list("channels", "new_channels").list.unique(maintain_order=True)
-        merged = before.hstack(after).with_columns(
-            last_us="new_last_us",
-            events=pl.col("events") + pl.col("new_events"),
-            device_id=pl.coalesce("device_id", "new_device_id"),
-            user_id=pl.coalesce("user_id", "new_user_id"),
-            channels=channels,
-            exit_channel="new_exit_channel",
-            exit_step="new_exit_step",
-            steps=pl.concat_list("steps", "new_steps"),
-        )
-        order = np.concatenate([np.flatnonzero(~on), np.flatnonzero(on)])
-        together = pl.concat([sessions.filter(pl.Series(~on)), merged.select(OPEN_SESSIONS.keys())])
-        sessions = together[np.argsort(order, kind="stable")]
-    if int(sessions["steps"].list.len().max() or 0) > rules.max_path_steps:  # type: ignore[arg-type]
-        sessions = sessions.with_columns(
-            path_cut=pl.col("path_cut") | (pl.col("steps").list.len() > rules.max_path_steps),
-            steps=pl.col("steps").list.head(rules.max_path_steps),
-        )
-    return sessions
 
 
 def finish_sessions(closed: pl.DataFrame) -> pl.DataFrame:
-    """Make `sessions` rows (with `dt`) of closed sessions; n -> n."""
+    """Make `sessions` rows (with `dt` and the halves of the path's hash) of closed sessions; n -> n."""
     started, ended = to_utc(closed["started_us"].to_numpy()), to_utc(closed["last_us"].to_numpy())
     return closed.select(
         "session_id",
@@ -263,7 +200,7 @@ def finish_sessions(closed: pl.DataFrame) -> pl.DataFrame:
         "device_id",
         "user_id",
         "channels",
-        pl.col("channels").list.first().alias("entry_channel"),
+        "entry_channel",
         started.alias("started_at"),
         ended.alias("ended_at"),
         # NumPy divides; Polars multiplies by the inverse, which is off in the last bit.
@@ -273,5 +210,7 @@ def finish_sessions(closed: pl.DataFrame) -> pl.DataFrame:
         "exit_step",
         "steps",
         "path_cut",
+        "path_high",
+        "path_low",
         started.dt.date().alias("dt"),
     )

@@ -11,19 +11,20 @@ import polars as pl
 from errors import RecoveryError
 from operators.funnels import CHAINS
 from operators.journey import GroupState
-from operators.sessionize import OPEN_SESSIONS
+from operators.open_sessions import NOTES, SESSIONS, OpenSessions
 
-MAGIC = b"JST1"
+MAGIC = b"JST2"
 
 
 def save_state(state: GroupState) -> bytes:
     """Write the state; frames are written as Arrow IPC streams, so they can be read by any Arrow library."""
-    frames: list[tuple[str, pl.DataFrame]] = [("open", state.open)]
+    held = state.open
+    frames = [("open/sessions", held.sessions), ("open/steps", held.steps), ("open/channels", held.channels)]
     frames += [(f"chains/{name}", frame) for name, frame in state.chains.items()]
     for partition, kept in state.buffer.items():
-        held = [frame for frame in kept if frame.height]
-        if held:
-            frames.append((f"buffer/{partition}", pl.concat(held, how="diagonal") if len(held) > 1 else held[0]))
+        parts = [frame for frame in kept if frame.height]
+        if parts:
+            frames.append((f"buffer/{partition}", pl.concat(parts, how="diagonal") if len(parts) > 1 else parts[0]))
     bodies = [_write_frame(frame) for _, frame in frames]
     header = json.dumps(
         {
@@ -59,16 +60,18 @@ def _read_state(data: bytes) -> GroupState:
         released=int(header["released"]),
     )
     at = 8 + length
+    opened: dict[str, pl.DataFrame] = {}
     for name, size in header["frames"]:
         frame = pl.read_ipc_stream(io.BytesIO(data[at : at + size]))
         at += size
         kind, _, key = name.partition("/")
         if kind == "open":
-            state.open = frame.select(OPEN_SESSIONS.keys())
+            opened[key] = frame.select((SESSIONS if key == "sessions" else NOTES).keys())
         elif kind == "chains":
             state.chains[key] = frame.select(CHAINS.keys())
         else:
             state.buffer[key] = [frame]
+    state.open = OpenSessions(opened["sessions"], opened["steps"], opened["channels"])
     return state
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from events.schema import CODED, END, START, UTC, Schema
-from operators.columns import I64, Dense, Mask, count_groups, read_codes, read_us, renumber, to_mask
+from operators.columns import I64, Dense, count_groups, pick, read_codes, read_us, renumber, to_mask
 
 BUCKETS_PER_DOUBLING = 8
 ZERO_BUCKET = -1000  # no time passed
@@ -32,61 +32,54 @@ def count_transitions(events: pl.DataFrame, closed: pl.DataFrame) -> pl.DataFram
     """
     if events.height == 0 and closed.height == 0:
         return pl.DataFrame(schema=COUNTED)
-    # Steps and channels of both kinds of row share one numbering; `(start)` and `(end)` are numbers 0 and 1.
-    times = (
-        np.concatenate([read_us(events["event_time"]), closed["last_us"].to_numpy()])
-        if events.height
-        else closed["last_us"].to_numpy()
-    )
-    elapsed = np.zeros(len(times), dtype=np.int64)
-    buckets = np.zeros(len(times), dtype=np.int64)
-    inner = np.zeros(len(times), dtype=np.bool_)
-    parts = [events] if events.height else []
-    steps = _stack(
-        [frame["step"] for frame in parts] + [frame["previous_step"] for frame in parts] + [closed["exit_step"]]
-    )
-    channels = _stack([frame["channel"] for frame in parts] + [closed["exit_channel"]])
-    step = renumber(read_codes(steps.fill_null(START)), steps.fill_null(START))
-    channel = renumber(read_codes(channels), channels)
     n, m = events.height, closed.height
-    names = pl.concat([pl.Series([END], dtype=pl.String), step.names])
-    origin = np.concatenate([step.numbers[n : 2 * n], step.numbers[2 * n :]]) + 1
-    target = np.concatenate([step.numbers[:n] + 1, np.zeros(m, dtype=np.int64)])
+    times, channels, steps = closed["last_us"].to_numpy(), [closed["exit_channel"]], [closed["exit_step"]]
+    elapsed, inner = np.zeros(n + m, dtype=np.int64), np.empty(0, dtype=np.int64)
     if n:
+        times = np.concatenate([read_us(events["event_time"]), times])
+        inner = np.flatnonzero(to_mask(events["previous_step"].is_not_null()))
         elapsed[:n] = times[:n] - events["previous_us"].to_numpy()
-        inner[:n] = to_mask(events["previous_step"].is_not_null())
-        found = find_buckets(elapsed[:n][inner[:n]])
-        buckets[np.flatnonzero(inner)] = found
-    return _count(times // HOUR_US, (channel, origin, target, names), buckets, inner, elapsed)
+        channels.insert(0, events["channel"])
+        steps = [events["step"], pick(events["previous_step"], inner), *steps]
+    # Steps in all roles share one numbering; `(start)` and `(end)` are numbers 0 and 1.
+    step = renumber(*_stack(steps))
+    names = pl.concat([pl.Series([START, END], dtype=pl.String), step.names])
+    origin, target = np.zeros(n + m, dtype=np.int64), np.ones(n + m, dtype=np.int64)
+    target[:n] = step.numbers[:n] + 2
+    origin[inner], origin[n:] = step.numbers[n : n + inner.size] + 2, step.numbers[n + inner.size :] + 2
+    # Rows without a bucket have bar 0.
+    bars, lowest = np.zeros(n + m, dtype=np.int64), 0
+    if inner.size:
+        buckets = find_buckets(elapsed[inner])
+        lowest = int(buckets.min())
+        bars[inner] = buckets - lowest + 1
+    return _count(times // HOUR_US, renumber(*_stack(channels)), (origin, target, names), (bars, lowest, elapsed))
 
 
-def _stack(columns: list[pl.Series]) -> pl.Series:
-    return pl.concat([column.cast(CODED).alias("value") for column in columns], rechunk=True)
+def _stack(columns: list[pl.Series]) -> tuple[I64, pl.Series]:
+    """Put category columns one after another; return their codes and the column."""
+    column = pl.concat([column.cast(CODED).alias("name") for column in columns], rechunk=True)
+    return read_codes(column), column
 
 
-def _count(
-    hours: I64, steps: tuple[Dense, I64, I64, pl.Series], buckets: I64, inner: Mask, elapsed: I64
-) -> pl.DataFrame:
-    channel, origin, target, names = steps
-    first, lowest = int(hours.min()), int(buckets.min())
-    # Rows without a bucket get the number below the lowest.
-    bars = np.where(inner, buckets - lowest + 1, 0)
+def _count(hours: I64, channel: Dense, steps: tuple[I64, I64, pl.Series], times: tuple[I64, int, I64]) -> pl.DataFrame:
+    (origin, target, names), (bars, lowest, elapsed) = steps, times
+    first = int(hours.min())
     sizes = [int(hours.max()) - first + 1, channel.names.len(), names.len(), names.len()]
     # In two turns, so that the numbers to count over stay few.
     keys, _, pair = count_groups([hours - first, channel.numbers, origin, target], sizes)
     (of_pair, bar), rows, of_row = count_groups([pair, bars], [keys[0].size, int(bars.max()) + 1])
-    groups = [*(key[of_pair] for key in keys), bar]
-    micros = np.bincount(of_row, weights=elapsed, minlength=len(rows)).astype(np.int64)
-    bucket = pl.Series(groups[4] + lowest - 1, dtype=pl.Int64).cast(pl.Int32)
+    hour, place, came, went = (key[of_pair] for key in keys)
+    bucket = pl.Series((bar + lowest - 1).astype(np.int32))
     return pl.DataFrame(
         {
-            "hour": pl.Series((groups[0] + first) * HOUR_US).cast(UTC),
-            "channel": channel.names.gather(groups[1]),
-            "from_step": names.gather(groups[2]),
-            "to_step": names.gather(groups[3]),
-            "bucket": bucket.set(pl.Series(groups[4] == 0), None),
+            "hour": pl.Series((hour + first) * HOUR_US).cast(UTC),
+            "channel": pick(channel.names, place),
+            "from_step": pick(names, came),
+            "to_step": pick(names, went),
+            "bucket": bucket.set(pl.Series(bar == 0), None),
             "n": rows,
-            "micros": micros,
+            "micros": np.bincount(of_row, weights=elapsed, minlength=len(rows)).astype(np.int64),
         },
         schema=COUNTED,
     )

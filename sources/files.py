@@ -6,6 +6,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -13,7 +14,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from clock import read_stopwatch
 from config import Config
 from events.canonical import Decoded
-from events.raw import EpochEnd, LaneEnd, LaneHead
+from events.raw import EpochEnd, LaneEnd, LaneHead, RawBlock
 from sources.lanes import Decode, Lane, make_block
 from sources.readers import read_file
 
@@ -22,6 +23,7 @@ NEVER = -(1 << 62)
 
 BLOCKS_AHEAD = 3  # over all lanes of a process, beside one a lane
 SMALLEST_BLOCK = 256 << 10
+WAIT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,21 @@ class Progress:
     longest_stall_s: float = 0.0  # from a lane's snapshot to its next read: what an epoch's commit costs
 
 
-@dataclass
-class _Ahead:
-    """A block being decoded: its result, the position after it, and the bytes it took from the file."""
+@dataclass(frozen=True)
+class _Piece:
+    """A block, the position after it, and the bytes it took from the file."""
 
-    result: Future[Decoded]
+    block: RawBlock
     after: Position
     size: int
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A piece and what was decoded of it."""
+
+    piece: _Piece
+    decoded: Decoded
 
 
 class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
@@ -80,35 +90,35 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
 
     def __init__(self, source: FileSource, lane: Lane, position: Position) -> None:
         self.source, self.lane, self.position = source, lane, position
-        self.ahead: deque[_Ahead] = deque()
+        self.ahead: deque[Future[_Taken | None]] = deque()
         self.cuts = self._cut(position)
-        self.more = True
         self.ended = False
         self.saved, self.saved_at = False, 0.0
         self.epoch_began = read_stopwatch()
         self.announced = NEVER
         source.alignment.heads[lane.name] = NEVER
 
-    def _cut(self, position: Position) -> Iterator[_Ahead]:
+    def _cut(self, position: Position) -> Iterator[_Piece]:
         for number in range(position.file, len(self.lane.files)):
             file = self.lane.files[number].file
             at = position if number == position.file else Position(number)
             offset = at.offset
             for cut in read_file(file, at.offset, at.record, self.source.block, self.source.limit):
                 block = make_block(cut, file, self.lane.name, number)
-                result = self.source.pool.submit(self.source.decode, block)
-                yield _Ahead(
-                    result, Position(number, cut.next_offset, cut.next_record), max(0, cut.next_offset - offset)
+                yield _Piece(
+                    block, Position(number, cut.next_offset, cut.next_record), max(0, cut.next_offset - offset)
                 )
                 offset = cut.next_offset
 
     def _fill(self) -> None:
-        while self.more and len(self.ahead) < self.source.depth:
-            following = next(self.cuts, None)
-            if following is None:
-                self.more = False
-            else:
-                self.ahead.append(following)
+        """Read and decode ahead: one thread reads, in order, and others decode what it has read."""
+        while len(self.ahead) < self.source.depth:
+            piece = self.source.reader.submit(next, self.cuts, None)
+            self.ahead.append(self.source.pool.submit(self._take, piece))
+
+    def _take(self, reading: Future[_Piece | None]) -> _Taken | None:
+        piece = reading.result()
+        return None if piece is None else _Taken(piece, self.source.decode(piece.block))
 
     def next_batch(self) -> list[LaneItem]:
         if self.saved:
@@ -121,20 +131,24 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
             self.source.alignment.heads.pop(self.lane.name, None)
             raise StopIteration
         self._fill()
-        if not self.ahead:
+        try:
+            taken = self.ahead[0].result(WAIT_S)
+        except FutureTimeoutError:  # a pipe that is silent must not hold up the other lanes, nor a stop
+            return []
+        if taken is None:
             self.ended = True
             self.source.alignment.heads.pop(self.lane.name, None)
             return [LaneEnd(self.lane.name)]
-        decoded = self.ahead[0].result.result()
+        decoded = taken.decoded
         times = decoded.events["event_time"]
         if times.len():
             self.source.alignment.heads[self.lane.name] = int(times.to_physical()[0])
         if not self.source.alignment.may_pass(self.lane.name):
             return self._announce(decoded)
-        taken = self.ahead.popleft()
-        self.position = taken.after
+        self.ahead.popleft()
+        self.position = taken.piece.after
         self._fill()
-        self._show(decoded, taken.size)
+        self._show(decoded, taken.piece.size)
         # Bytewax closes the epoch behind the batch that finds its time over: then the buffers are emptied as far
         # as the watermark allows, so that little of them is saved.
         last = read_stopwatch() - self.epoch_began >= self.source.interval
@@ -185,9 +199,15 @@ class FileSource(FixedPartitionedSource[LaneItem, bytes]):
         self.block = max(SMALLEST_BLOCK, min(block, block * BLOCKS_AHEAD // max(1, len(lanes))))
         self.limit = config.input.max_record_bytes
         self.interval = config.job.snapshot / 1e6
+        self.reader = ThreadPoolExecutor(1, thread_name_prefix="read")
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self.alignment = Alignment()
         self.progress = Progress()
+
+    def close(self) -> None:
+        """Drop what was read ahead."""
+        for pool in (self.reader, self.pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def list_parts(self) -> list[str]:
         return sorted(self.lanes)

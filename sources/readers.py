@@ -6,6 +6,7 @@ Where a file is cut decides nothing: the same records come out, with the same nu
 from __future__ import annotations
 
 import gzip
+import os
 import sys
 import zlib
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from sources.zstd import open_zstd
 
 HEAD = 4096
 PIECE = 1 << 20
+LAST_PIECE = 256 << 10
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,11 @@ def read_file(file: FoundFile, offset: int, record: int, block: int, limit: int 
             yield from _read_parquet(file, start)
         elif file.kind == "csv":
             yield from _read_csv(file, start)
-        else:
+        elif file.packing:
             with open_text(file, offset) as stream:
                 yield from cut_lines(stream, start)
+        else:
+            yield from _cut_plain(file, start)
 
 
 @contextmanager
@@ -140,7 +144,7 @@ def _skip(stream: BinaryIO, count: int) -> int:
 
 def _fill(stream: BinaryIO, rest: bytes, size: int) -> tuple[bytes, bool]:
     """Read until `size` bytes are there or the stream ends; a pipe may give less at a time."""
-    pieces, held = [rest], len(rest)
+    pieces, held = [rest] if rest else [], len(rest)
     while held < size:
         piece = stream.read(size - held)
         if not piece:
@@ -148,6 +152,27 @@ def _fill(stream: BinaryIO, rest: bytes, size: int) -> tuple[bytes, bool]:
         pieces.append(piece)
         held += len(piece)
     return b"".join(pieces), False
+
+
+def _cut_plain(file: FoundFile, start: Start) -> Iterator[Cut]:
+    """Cut a file of plain lines, each block read once and copied nowhere; its end, and long lines, as a stream."""
+    offset, record = start.offset, start.record
+    with open(file.path, "rb", buffering=0) as plain:
+        while payload := _read_lines(plain.fileno(), offset, start.block):
+            cut = Cut(payload, record, offset + len(payload), record + count_newlines(payload), limit=start.limit)
+            yield cut
+            offset, record = cut.next_offset, cut.next_record
+    with open_text(file, offset) as stream:
+        yield from cut_lines(stream, replace(start, offset=offset, record=record))
+
+
+def _read_lines(handle: int, offset: int, block: int) -> bytes:
+    """Read whole lines, `block` bytes at most; nothing where the block's last piece holds no end of a line."""
+    piece = min(block, LAST_PIECE)
+    at = offset + block - piece
+    size = at + os.pread(handle, piece, at).rfind(b"\n") + 1 - offset
+    payload = os.pread(handle, size, offset) if size > block - piece else b""
+    return payload if len(payload) == size else b""
 
 
 def cut_lines(stream: BinaryIO, start: Start, rest: bytes = b"") -> Iterator[Cut]:

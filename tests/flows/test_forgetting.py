@@ -181,7 +181,7 @@ def test_person_in_a_stopped_jobs_buffer_and_open_sessions_is_forgotten(tmp_path
     assert not read_manifest(folders).complete
     held = [state for _, state in read_states(folders.recovery)]
     assert any(state.waiting() for state in held)
-    assert any(state.open["person_id"].is_in([ANN]).any() for state in held)
+    assert any(state.open.sessions["person_id"].is_in([ANN]).any() for state in held)
     receipt = forget_person(folders, ANN)
     assert receipt.state["open_sessions"] == 1
     assert receipt.state["waiting_events"] > 0
@@ -260,4 +260,4 @@ def test_state_reads_back_after_forgetting(finished: Folders) -> None:
     forget_person(finished, ANN)
     states = dict(read_states(finished.recovery))
     assert set(states) == {0, 1}
-    assert all(not state.open["person_id"].is_in([ANN]).any() for state in states.values())
+    assert all(not state.open.sessions["person_id"].is_in([ANN]).any() for state in states.values())

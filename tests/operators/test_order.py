@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from operators.columns import FOREVER
-from operators.order import Released, count_origins, find_first_copies, release_events, sort_persons
+from operators.order import Released, count_origins, find_later_copies, release_events, sort_persons
 from tests.support.frames import SECOND, T0, make_events, texts
 
 SAME_HASH = {"u": 7, "v": 7, "w": 7, "x": 3}
@@ -93,7 +94,7 @@ def test_persons_with_one_hash_share_no_copies() -> None:
 
 def test_copies_are_found_between_other_events_of_the_same_moment() -> None:
     ordered, _ = sort_persons(make_events([("u", 1, s) for s in "abcde"], event_id=["1", "2", "1", "3", "2"]))
-    assert find_first_copies(ordered).tolist() == [True, True, False, True, False]
+    assert find_later_copies(ordered, np.arange(5)).tolist() == [2, 4]
 
 
 def test_starts_move_up_when_copies_go_away() -> None:

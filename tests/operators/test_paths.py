@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
+import numpy as np
 import polars as pl
 import pytest
 
-from events.schema import PATHS, STRINGS, Schema
-from operators.paths import count_paths
+from events.schema import CODED, PATHS, STRINGS, Schema
+from operators.paths import count_paths, hash_paths
 from tests.support.hashing_reference import MASK, hash_text, mix_words
 
 ONE, TWO = date(2024, 2, 29), date(2024, 3, 1)
@@ -18,7 +19,10 @@ ONE, TWO = date(2024, 2, 29), date(2024, 3, 1)
 def count(*sessions: tuple[date, Sequence[str], int, float]) -> pl.DataFrame:
     """Count sessions given as (day, steps, events, seconds)."""
     schema: Schema = {"dt": pl.Date, "steps": STRINGS, "events": pl.Int64, "duration_s": pl.Float64}
-    return count_paths(pl.DataFrame([(d, list(s), n, t) for d, s, n, t in sessions], schema=schema, orient="row"))
+    frame = pl.DataFrame([(d, list(s), n, t) for d, s, n, t in sessions], schema=schema, orient="row")
+    steps = pl.Series([step for _, path, _, _ in sessions for step in path], dtype=pl.String).cast(CODED)
+    high, low = hash_paths(steps, np.array([len(path) for _, path, _, _ in sessions], dtype=np.int64))
+    return count_paths(frame.with_columns(pl.Series("path_high", high), pl.Series("path_low", low)))
 
 
 def hash_path(steps: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from config import SessionRules
 from operators.columns import FOREVER
-from operators.sessionize import Sessionized, finish_sessions, match_state, sessionize, start_sessions
+from operators.sessionize import OpenSessions, Sessionized, finish_sessions, match_state, sessionize, start_sessions
 from tests.support.frames import SECOND, T0, make_events, order_events, texts
 from tests.support.hashing_reference import hash_text, make_id
 
@@ -39,7 +39,7 @@ def fold(
     return events, finish_sessions(pl.concat([*closed, last.closed])).sort("person_id", "started_at")
 
 
-def end(state: pl.DataFrame, watermark: int, rules: SessionRules = RULES) -> Sessionized:
+def end(state: OpenSessions, watermark: int, rules: SessionRules = RULES) -> Sessionized:
     return sessionize(pl.DataFrame(), np.empty(0, dtype=np.int64), state, rules, watermark)
 
 
@@ -191,7 +191,7 @@ def test_state_is_matched_by_id_where_hashes_agree() -> None:
     ordered, starts = order_events(make_events([("v", 0, "a"), ("x", 0, "a")], hashes=hashes))
     state = sessionize(ordered, starts, start_sessions(), RULES, T0).open
     both, begins = order_events(make_events([("u", 1, "a"), ("x", 1, "a")], hashes=hashes))
-    place = {person: row for row, person in enumerate(state["person_id"])}
+    place = {person: row for row, person in enumerate(state.sessions["person_id"])}
     assert match_state(both, begins, state).tolist() == [-1, place["x"]]
     only, begins = order_events(make_events([("u", 1, "a")], hashes=hashes))
     assert match_state(only, begins, state).tolist() == [-1]
