@@ -45,12 +45,18 @@ class Decoded:
 
 
 def canonicalise(
-    text: pl.DataFrame, lines: Sequence[int] | None, block: RawBlock, rules: InputRules, step: pl.Expr, now_us: int
+    text: pl.DataFrame,
+    lines: Sequence[int] | None,
+    block: RawBlock,
+    rules: InputRules,
+    step: pl.Expr | None,
+    now_us: int,
 ) -> Decoded:
     """Make canonical events of one block's text columns.
 
     Row relation: every row of `text` is one row of `events` or one of `dead`; both keep the order.
-    Times are UTC microseconds; `now_us` bounds the future where a record has no received_at.
+    `step` is None where every step is the event's name. Times are UTC microseconds; `now_us` bounds the future
+    where a record has no received_at.
     """
     numbers = (
         pl.int_range(text.height, eager=True, dtype=pl.Int64) if lines is None else pl.Series(lines, dtype=pl.Int64)
@@ -166,31 +172,40 @@ def make_dead_letters(
     )
 
 
-def _finish(work: pl.DataFrame, block: RawBlock, step: pl.Expr) -> pl.DataFrame:
+def _finish(work: pl.DataFrame, block: RawBlock, step: pl.Expr | None) -> pl.DataFrame:
     event_id = _blank_to_null(work["event_id"])
     if event_id.null_count():
         event_id = _fill_ids(event_id, work["line"], block)
     present = [name for name in TEXT_COLUMNS if work[name].null_count() < work.height]
     received = ["received_at"] if work["received"].null_count() < work.height else []
+    coded = {name: work[name].cast(CODED) for name in present if name in CODED_COLUMNS}
+    # Step rules may ask for any canonical column, so the step is found before the empty ones are dropped.
     typed = work.with_columns(
         event_id.alias("event_id"),
         pl.col("time").cast(UTC).alias("event_time"),
         pl.col("received").cast(UTC).alias("received_at"),
         pl.Series("person_hash", hash_strings(work["person_id"])),
     )
-    # Step rules may ask for any canonical column, so the step is found before the empty ones are dropped.
-    return typed.with_columns(step.alias("step")).select(
-        "event_id",
-        "event_time",
-        *received,
-        "person_id",
-        *(pl.col(name).cast(CODED) if name in CODED_COLUMNS else name for name in present),
-        pl.col("step").cast(CODED),
-        pl.lit(block.source).cast(CODED).alias("source"),
-        pl.lit(block.partition).cast(CODED).alias("source_partition"),
-        (pl.col("line") + block.first_position).alias("source_position"),
-        "person_hash",
+    if step is None and "event_name" in coded:
+        found = coded["event_name"]
+    else:
+        found = typed.select(pl.col("event_name") if step is None else step).to_series().cast(CODED)
+    texts = [coded.get(name, typed[name]) for name in present]
+    return pl.DataFrame(
+        [
+            *(typed[name] for name in ("event_id", "event_time", *received, "person_id")),
+            *texts,
+            found.alias("step"),
+            _repeat("source", block.source, work.height),
+            _repeat("source_partition", block.partition, work.height),
+            (typed["line"] + block.first_position).alias("source_position"),
+            typed["person_hash"],
+        ]
     )
+
+
+def _repeat(name: str, value: str, count: int) -> pl.Series:
+    return pl.Series(name, [value], dtype=pl.String).cast(CODED).new_from_index(0, count)
 
 
 def _fill_ids(event_id: pl.Series, lines: pl.Series, block: RawBlock) -> pl.Series:

@@ -22,7 +22,7 @@ Decoder = Callable[[RawBlock], Decoded]
 def make_decoder(rules: InputRules, steps: Sequence[StepRule], now_us: int) -> Decoder:
     """Return the pure function from a raw block to its events and dead letters."""
     mapping = build_mapping(rules)
-    step = compile_steps(steps)
+    step = compile_steps(steps) if steps else None
 
     def decode(block: RawBlock) -> Decoded:
         if block.oversized:

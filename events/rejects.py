@@ -8,10 +8,12 @@ import threading
 from collections.abc import Sequence
 
 import duckdb
+import numpy as np
 import polars as pl
 
 from config import DeadLetterLimit
 from errors import DeadLetterLimitError
+from events.hashing import read_first_bytes
 
 REASONS = {
     "not_json": "the line is not JSON",
@@ -67,11 +69,12 @@ def find_nested(text: pl.Series) -> pl.Series:
 
     `{6F9619FF-8B86}` and `[Amplitude] Page Viewed` are not JSON, and so no objects.
     """
-    suspected = (text.str.starts_with("{") | text.str.starts_with("[")).fill_null(False)
-    if not suspected.any():
-        return suspected
-    rows = suspected.arg_true()
-    return suspected.scatter(rows, [_is_nested(value) for value in text.gather(rows)])
+    first = read_first_bytes(text)
+    suspected = (first == ord("{")) | (first == ord("["))
+    rows = np.flatnonzero(suspected)
+    if rows.size:
+        suspected[rows] = [_is_nested(value) for value in text.gather(rows)]
+    return pl.Series(suspected)
 
 
 def _is_nested(value: str) -> bool:

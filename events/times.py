@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from events.regular_times import parse_regular
+
 DAY_US = 86_400_000_000
 EARLIEST_US = 0
 LATEST_US = 253_370_764_800_000_000  # 9999-01-01: later years are clock faults, and no tool prints them
@@ -27,13 +29,20 @@ def parse_times(text: pl.Series, unit: str = "auto") -> pl.Series:
     ISO 8601 with any offset (none means UTC; a space may stand for the `T`), a date alone, or epoch
     numbers in `unit`; `auto` tells s, ms and us apart by size (below 1e11 s, below 1e14 ms), `iso` takes no numbers.
     """
-    first = text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False, exact=True).cast(pl.Int64)
+    regular = parse_regular(text, _parse_iso)
+    if regular is not None:
+        return pl.Series(text.name, regular)
+    first = _parse_iso(text)
     missing = first.is_null() & text.is_not_null()
     if not missing.any():
         return first
     rows = missing.arg_true()
     rest = _parse_slowly(text.gather(rows), unit)
     return first.scatter(rows, rest)
+
+
+def _parse_iso(text: pl.Series) -> pl.Series:
+    return text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False, exact=True).cast(pl.Int64)
 
 
 def _parse_slowly(text: pl.Series, unit: str) -> pl.Series:

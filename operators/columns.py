@@ -14,18 +14,24 @@ from events.schema import CODED, UTC
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
+DAY_US = 86_400_000_000
 BEGINNING = -(1 << 62)  # before every event time
 FOREVER = 1 << 62  # after every event time
 
 
 def read_us(column: pl.Series) -> I64:
     """Read a time column as microseconds."""
-    return column.to_physical().to_numpy()
+    return column.cast(pl.Int64).to_numpy()
 
 
 def to_utc(micros: I64) -> pl.Series:
     """Make a UTC time column of microseconds."""
     return pl.Series(micros, dtype=pl.Int64).cast(UTC)
+
+
+def to_date(micros: I64) -> pl.Series:
+    """Make the UTC date column of microseconds."""
+    return pl.Series((micros // DAY_US).astype(np.int32)).cast(pl.Date)
 
 
 def to_mask(column: pl.Series) -> Mask:

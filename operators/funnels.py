@@ -14,7 +14,19 @@ import polars as pl
 from config import FunnelRules
 from events.hashing import hash_strings, mix, to_hex
 from events.schema import FUNNEL_STEPS, Schema
-from operators.columns import BEGINNING, I64, U64, Mask, mark_changes, pick, read_codes, read_us, to_index, to_utc
+from operators.columns import (
+    BEGINNING,
+    I64,
+    U64,
+    Mask,
+    mark_changes,
+    pick,
+    read_codes,
+    read_us,
+    to_date,
+    to_index,
+    to_utc,
+)
 
 CHAINS: Schema = {
     "scope_key": pl.UInt64,
@@ -283,7 +295,7 @@ def _report(work: _Work, events: pl.DataFrame, levels: _Levels, names: _Names, r
     entry = levels.entry[rows]
     entered, reached, level, row = work.time[entry], work.time[rows], work.level[rows], work.row[rows]
     previous = np.where(level == 0, reached, levels.below[rows])
-    when, place = to_utc(reached), names.place[entry]
+    place = names.place[entry]
     return pl.DataFrame(
         {
             "funnel": pl.Series([rules.name], dtype=pl.String).new_from_index(0, rows.size),
@@ -292,11 +304,11 @@ def _report(work: _Work, events: pl.DataFrame, levels: _Levels, names: _Names, r
             "step_index": pl.Series(level.astype(np.int32)),
             "step": pick(pl.Series(rules.steps, dtype=pl.String), level),
             "entered_at": to_utc(entered),
-            "reached_at": when,
+            "reached_at": to_utc(reached),
             "seconds_from_entry": (reached - entered) / 1e6,
             "seconds_from_previous": (reached - previous) / 1e6,
             "channel": pick(events["channel"], row).cast(pl.String),
-            "dt": when.dt.date(),
+            "dt": to_date(reached),
         }
     )
 

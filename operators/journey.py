@@ -117,15 +117,20 @@ def _keep_live(chains: pl.DataFrame, open_sessions: OpenSessions) -> pl.DataFram
 
 
 def _settle(counts: dict[tuple[str, str], int], outcome: str) -> pl.DataFrame:
-    rows: list[dict[str, str | int]] = [
-        {"source": source, "source_partition": partition, outcome: n} for (source, partition), n in counts.items()
-    ]
-    return settle_rows(rows)
+    return settle_rows([(*origin, {outcome: n}) for origin, n in counts.items()])
 
 
-def settle_rows(rows: list[dict[str, str | int]]) -> pl.DataFrame:
-    """Make ledger rows without an epoch; what a row does not name is 0."""
-    return pl.DataFrame(rows, schema=LEDGER).with_columns(pl.col(pl.Int64).fill_null(0))
+def settle_rows(rows: list[tuple[str, str, dict[str, int]]]) -> pl.DataFrame:
+    """Make ledger rows of (source, partition, counts by outcome) without an epoch; what is not named is 0."""
+    columns: dict[str, list[str] | list[int] | list[None]] = {
+        "source": [source for source, _, _ in rows],
+        "source_partition": [partition for _, partition, _ in rows],
+        "epoch": [None] * len(rows),
+    }
+    for name in LEDGER:
+        if name not in columns:
+            columns[name] = [counts.get(name, 0) for _, _, counts in rows]
+    return pl.DataFrame(columns, schema=LEDGER)
 
 
 def _describe_late(late: pl.DataFrame, watermark: int) -> pl.DataFrame:

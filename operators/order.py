@@ -37,14 +37,15 @@ def release_events(buffer: dict[str, list[pl.DataFrame]], watermark: int) -> Rel
         return Released(pl.DataFrame(), np.empty(0, dtype=np.int64), {}, {}, {})
     frames = [frame for name in partitions for frame in buffer[name]]
     # One chunk: taking rows from text in many chunks costs ten times as much.
-    held = pl.concat(frames, how="diagonal", rechunk=True) if len(frames) > 1 else frames[0].rechunk()
+    alike = all(frame.columns == frames[0].columns for frame in frames)
+    held = pl.concat(frames, how="vertical" if alike else "diagonal").rechunk()
     due = read_us(held["event_time"]) < watermark
     waiting = _keep_waiting(buffer, partitions, held, due)
     if not due.any():
         return Released(pl.DataFrame(), np.empty(0, dtype=np.int64), {}, {}, waiting)
     # Order and duplicates are found on the few columns that decide them; the rest is moved once.
     rows = np.flatnonzero(due)
-    keys = held.select("person_hash", "person_id", "event_time", "event_id")
+    keys = pl.DataFrame([held[name] for name in ("person_hash", "person_id", "event_time", "event_id")])
     order, starts = find_order(keys if rows.size == held.height else keys[to_index(rows)])
     rows = rows[order]
     later = find_later_copies(keys, rows)

@@ -9,8 +9,8 @@ import polars as pl
 
 from config import SessionRules
 from events.hashing import hash_strings, mix, to_hex
-from events.schema import CODED, UTC
-from operators.columns import I64, Mask, mark_changes, match_keys, pick, read_us, to_utc
+from events.schema import CODED, SESSIONS, UTC
+from operators.columns import I64, Mask, mark_changes, match_keys, pick, read_us, to_date, to_utc
 from operators.open_sessions import CLOSED, Notes, OpenSessions, Runs, merge_runs, start_sessions
 
 __all__ = ["OpenSessions", "Sessionized", "finish_sessions", "match_state", "sessionize", "start_sessions"]
@@ -183,34 +183,25 @@ def _number_events(
         behind[on] = state.sessions["events"].to_numpy()[rows]
         index += behind[runs.of_row]
         since[runs.begin[on]] = state.sessions["last_us"].to_numpy()[rows]
-    return events.with_columns(
-        pick(to_hex(runs.high, runs.low), runs.of_row).alias("session_id"),
-        pl.Series("session_index", index.astype(np.int32)),
-        previous.alias("previous_step"),
-        pl.Series("previous_us", since),
+    return events.hstack(
+        [
+            pick(to_hex(runs.high, runs.low), runs.of_row).alias("session_id"),
+            pl.Series("session_index", index.astype(np.int32)),
+            previous.alias("previous_step"),
+            pl.Series("previous_us", since),
+        ]
     )
 
 
 def finish_sessions(closed: pl.DataFrame) -> pl.DataFrame:
     """Make `sessions` rows (with `dt` and the halves of the path's hash) of closed sessions; n -> n."""
-    started, ended = to_utc(closed["started_us"].to_numpy()), to_utc(closed["last_us"].to_numpy())
-    return closed.select(
-        "session_id",
-        "person_id",
-        "device_id",
-        "user_id",
-        "channels",
-        "entry_channel",
-        started.alias("started_at"),
-        ended.alias("ended_at"),
+    started, ended = closed["started_us"].to_numpy(), closed["last_us"].to_numpy()
+    derived = {
+        "started_at": to_utc(started),
+        "ended_at": to_utc(ended),
         # NumPy divides; Polars multiplies by the inverse, which is off in the last bit.
-        pl.Series("duration_s", (closed["last_us"].to_numpy() - closed["started_us"].to_numpy()) / 1e6),
-        "events",
-        "entry_step",
-        "exit_step",
-        "steps",
-        "path_cut",
-        "path_high",
-        "path_low",
-        started.dt.date().alias("dt"),
-    )
+        "duration_s": pl.Series((ended - started) / 1e6),
+        "dt": to_date(started),
+    }
+    names = (*SESSIONS, "path_high", "path_low", "dt")
+    return pl.DataFrame([derived[name].alias(name) if name in derived else closed[name] for name in names])

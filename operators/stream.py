@@ -16,7 +16,7 @@ from events.hashing import key_groups
 from events.raw import EpochEnd, LaneEnd, LaneHead
 from events.rejects import check_limit
 from operators.accept import Accepted, accept_events
-from operators.columns import BEGINNING
+from operators.columns import BEGINNING, to_index
 from operators.journey import (
     GroupBatch,
     GroupState,
@@ -89,7 +89,7 @@ def split_groups(accepted: Accepted, groups: int) -> list[tuple[int, GroupBatch]
     else:
         group = key_groups(events["person_hash"].to_numpy(), groups)
         order = group.argsort(kind="stable")
-        sorted_events = events[order]
+        sorted_events = events[to_index(order)]
         edges = group[order].searchsorted(range(groups + 1))
         frames = [sorted_events.slice(int(a), int(b - a)) for a, b in pairwise(edges)]
     return [
@@ -98,21 +98,8 @@ def split_groups(accepted: Accepted, groups: int) -> list[tuple[int, GroupBatch]
 
 
 def _record(accepted: Accepted) -> Output:
-    tables: Tables = {
-        "ledger": [
-            settle_rows(
-                [
-                    {
-                        "source": accepted.source,
-                        "source_partition": accepted.partition,
-                        "received": accepted.received,
-                        "late": accepted.late.height,
-                        "dead": accepted.dead.height,
-                    }
-                ]
-            )
-        ]
-    }
+    counts = {"received": accepted.received, "late": accepted.late.height, "dead": accepted.dead.height}
+    tables: Tables = {"ledger": [settle_rows([(accepted.source, accepted.partition, counts)])]}
     if accepted.late.height:
         tables["late_events"] = [accepted.late]
     if accepted.dead.height:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from events.schema import CODED, END, START, UTC, Schema
-from operators.columns import I64, Dense, count_groups, pick, read_codes, read_us, renumber, to_mask
+from operators.columns import I64, Dense, count_groups, pick, read_codes, read_us, renumber
 
 BUCKETS_PER_DOUBLING = 8
 ZERO_BUCKET = -1000  # no time passed
@@ -26,7 +26,7 @@ COUNTED: Schema = {
 def count_transitions(events: pl.DataFrame, closed: pl.DataFrame) -> pl.DataFrame:
     """Count the steps from one event to the next, and into and out of sessions.
 
-    Input: events of `sessionize` (step, channel, event_time, previous_step null at a start, previous_us) and its
+    Input: events of `sessionize` (step, channel, event_time, session_index, previous_step, previous_us) and its
     closed sessions. Output: COUNTED, one row per (hour, channel, from, to, bucket), bucket null for `(start)` and
     `(end)`; n + closed -> m; unordered. Bucket: floor(8 log2 seconds), -1000 for 0 s.
     """
@@ -37,7 +37,7 @@ def count_transitions(events: pl.DataFrame, closed: pl.DataFrame) -> pl.DataFram
     elapsed, inner = np.zeros(n + m, dtype=np.int64), np.empty(0, dtype=np.int64)
     if n:
         times = np.concatenate([read_us(events["event_time"]), times])
-        inner = np.flatnonzero(to_mask(events["previous_step"].is_not_null()))
+        inner = np.flatnonzero(events["session_index"].to_numpy())
         elapsed[:n] = times[:n] - events["previous_us"].to_numpy()
         channels.insert(0, events["channel"])
         steps = [events["step"], pick(events["previous_step"], inner), *steps]

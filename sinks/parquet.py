@@ -17,6 +17,7 @@ import polars as pl
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from events.schema import TABLES
+from events.times import DAY_US
 from sinks.manifest import DataFile, Files, file_size, save_files
 from sinks.storage import Folders, pass_point, sync_folder, write_atomically
 
@@ -133,20 +134,30 @@ class WarehouseSink(FixedPartitionedSink[Rows, bytes]):
 
 
 def _join(frames: list[pl.DataFrame], table: str, merge: Merge | None, commits: int) -> pl.DataFrame:
-    if merge is not None:
-        frame = merge(frames)
-    else:
-        frame = pl.concat(frames, how="diagonal") if len(frames) > 1 else frames[0]
-    if table == "events":
-        frame = frame.with_columns(pl.col("event_time").dt.date().alias("dt"))
+    frame = merge(frames) if merge is not None else _stack(frames)
+    columns = [_fit(frame, name, dtype) for name, dtype in TABLES[table].items()]
     if table == "ledger":
-        frame = frame.with_columns(pl.lit(commits, dtype=pl.Int64).alias("epoch"))
-    # Every file of a table has its exact types: categories of the stream become text, absent columns nulls.
-    columns = [
-        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)
-        for name, dtype in TABLES[table].items()
-    ]
-    return frame.select(*columns, "dt")
+        columns = [
+            pl.Series("epoch", [commits], dtype=pl.Int64).new_from_index(0, frame.height) if c.name == "epoch" else c
+            for c in columns
+        ]
+    if table == "events":
+        days = frame["event_time"].cast(pl.Int64) // DAY_US
+        return pl.DataFrame([*columns, days.cast(pl.Int32).cast(pl.Date).alias("dt")])
+    return pl.DataFrame([*columns, frame["dt"]])
+
+
+def _stack(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    alike = all(frame.schema == frames[0].schema for frame in frames)
+    return pl.concat(frames, how="vertical" if alike else "diagonal")
+
+
+def _fit(frame: pl.DataFrame, name: str, dtype: pl.DataType | type[pl.DataType]) -> pl.Series:
+    """Give a column the table's type; categories stay: in Parquet they are text, and cheaper to write."""
+    if name not in frame.columns:
+        return pl.Series(name, [None], dtype=dtype).new_from_index(0, frame.height)
+    column = frame[name]
+    return column if column.dtype == dtype or isinstance(column.dtype, pl.Categorical) else column.cast(dtype)
 
 
 def write_table(root: Path, table: str, stem: str, frame: pl.DataFrame) -> list[DataFile]:

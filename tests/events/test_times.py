@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clock import to_us
-from events.times import LATEST_US, parse_times
+from events.regular_times import parse_regular
+from events.times import LATEST_US, _parse_iso, parse_times
 
 MIDNIGHT = 1_767_571_200_000_000  # 2026-01-05T00:00:00Z
 NOON_ISH = 1_767_607_872_000_000  # 2026-01-05T10:11:12Z
@@ -183,3 +184,45 @@ def test_iso_text_of_any_moment_and_offset_gives_that_moment(moment: datetime, m
 def test_no_text_raises(text: str) -> None:
     for unit in ("auto", "s", "iso"):
         read(text, unit)
+
+
+SHAPES = [
+    "{:%Y-%m-%dT%H:%M:%S}Z",
+    "{:%Y-%m-%dT%H:%M:%S}.120Z",
+    "{:%Y-%m-%dT%H:%M:%S.%f}Z",
+    "{:%Y-%m-%dT%H:%M:%S.%f}+00:00",
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_column_of_one_shape_is_read_as_each_text_by_itself(shape: str) -> None:
+    start = datetime(2024, 2, 28, 23, 58, 1, 123456, tzinfo=timezone.utc)
+    texts = [shape.format(start + timedelta(seconds=number * 0.7)) for number in range(300)]
+    column = pl.Series(texts)
+    assert parse_regular(column, _parse_iso) is not None
+    assert parse_times(column).to_list() == [read(text) for text in texts]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "2026-01-05T10:11:12.5000",
+        "2026-13-05T10:11:12.500Z",
+        "2026-02-30T10:11:12.500Z",
+        "2026-01-05T24:00:00.000Z",
+        "2026-01-05T10:11:61.500Z",
+        "2026-01-05T10:11:12.5x0Z",
+        "2026-01-05T10:11:12.x00Z",
+        "2026-01-05T10:11:x2.500Z",
+        "2026-01-05 10:11:12.500Z",
+        "2026-01-05T10:11:12.500z",
+        "2026-01-05T10:11:12,500Z",
+        "2026-01-05T10:11:60.500Z",
+        "2026x01-05T10:11:12.500Z",
+        "١٢3456789012345678",
+    ],
+)
+def test_odd_text_among_many_of_one_shape_is_read_as_by_itself(odd: str) -> None:
+    texts = [f"2026-01-05T10:11:{number % 60:02d}.500Z" for number in range(99)]
+    texts[50:50] = [odd]
+    assert parse_times(pl.Series(texts)).to_list() == [read(text) for text in texts]

@@ -170,6 +170,6 @@ def test_quiet_release_still_closes_what_the_watermark_passed() -> None:
 
 
 def test_ledger_row_is_zero_where_nothing_is_named() -> None:
-    rows = settle_rows([{"source": "s", "source_partition": "p", "dead": 3}])
+    rows = settle_rows([("s", "p", {"dead": 3})])
     assert rows.drop("epoch").rows() == [("s", "p", 0, 0, 0, 0, 3)]
     assert rows.schema["received"] == pl.Int64
