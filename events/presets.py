@@ -170,8 +170,6 @@ def _map_format(form: Format, rules: InputRules) -> Mapping:
         return Mapping(form.columns, select, uses, form.tabs)
     own_uses = _free_uses(rules.fields)
     uses |= {name: own_uses[name] for name in rules.fields}
-    if "event_name" in rules.fields:
-        uses["event_name"] += uses["event_type"]
     needed = {column for use in uses.values() for column in use}
     columns = _free_columns(rules.fields, {name: kind for name, kind in form.columns.items() if name in needed})
     _refuse_twins(columns)

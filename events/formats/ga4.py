@@ -46,7 +46,7 @@ def _flatten(column: str) -> str:
     pairs = f"list_transform(from_json({column}, {text(_SHAPE)}), lambda p: {pair})"
     return (
         f"CASE json_type({column}) WHEN 'OBJECT' THEN {column}"
-        f" WHEN 'ARRAY' THEN TRY_CAST('{{' || array_to_string({pairs}, ',') || '}}' AS JSON) END"
+        f" WHEN 'ARRAY' THEN TRY_CAST('{{' || coalesce(array_to_string({pairs}, ','), '') || '}}' AS JSON) END"
     )
 
 
