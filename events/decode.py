@@ -9,6 +9,7 @@ import polars as pl
 from config import InputRules, StepRule
 from events.canonical import Decoded, canonicalise, make_dead_letters
 from events.csvrows import read_rows
+from events.formats.lines import TextRows, read_lines
 from events.ndjson import read_ndjson
 from events.presets import Mapping, build_mapping
 from events.raw import RAW_KEPT, RawBlock, read_raw
@@ -60,17 +61,24 @@ def _read_text(
         return select_text(block.payload, mapping), None, none
     if block.kind == "csv":
         return _read_csv(block, mapping)
-    large = find_oversized(block.payload, rules.max_record_bytes)
-    if not large:
-        text, lines = read_ndjson(block.payload, mapping, rules.max_record_bytes)
-        return text, lines, none
-    split = block.payload.split(b"\n")
-    reasons = [_describe_large(rules.max_record_bytes)] * len(large)
-    dead = make_dead_letters(block, reasons, large, read_raw(block, large))
-    for i in large:
-        split[i] = b""
-    text, lines = read_ndjson(b"\n".join(split), mapping, rules.max_record_bytes)
-    return text, lines, dead
+    payload = block.payload
+    large = find_oversized(payload, rules.max_record_bytes)
+    if large:
+        split = payload.split(b"\n")
+        for i in large:
+            split[i] = b""
+        payload = b"\n".join(split)
+    if mapping.tabs:
+        rows = read_lines(payload, mapping, rules.max_record_bytes)
+    else:
+        rows = TextRows(*read_ndjson(payload, mapping, rules.max_record_bytes), [])
+    if not large and not rows.bad:
+        return rows.frame, rows.lines, none
+    reasons = dict.fromkeys(large, _describe_large(rules.max_record_bytes))
+    reasons |= {number: (reason, detail) for number, reason, detail in rows.bad}
+    numbers = sorted(reasons)
+    dead = make_dead_letters(block, [reasons[i] for i in numbers], numbers, read_raw(block, numbers))
+    return rows.frame, rows.lines, dead
 
 
 def find_oversized(payload: bytes, limit: int) -> list[int]:

@@ -5,12 +5,20 @@ The expressions run inside the JSON reader, so that a field which nobody asks fo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from collections.abc import Mapping as Lookup
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from config import InputRules
 from errors import ConfigError
+from events.formats.base import MOBILE as _MOBILE
+from events.formats.base import WEB as _WEB
+from events.formats.base import Format, json_path, quote, split_path
+from events.formats.base import text as _text
+from events.formats.registry import FORMATS
+
+__all__ = ["MAPPED", "Mapping", "build_mapping", "json_path", "quote", "split_path"]
 
 MAPPED = (
     "event_id",
@@ -32,12 +40,13 @@ MAPPED = (
 class Mapping:
     """`columns`: the reader's column types; `select`: canonical column -> SQL expression over them (all VARCHAR).
 
-    `uses`: canonical column -> the reader's columns that it is made from.
+    `uses`: canonical column -> the reader's columns that it is made from; `tabs`: see `Format`.
     """
 
     columns: dict[str, str]
     select: dict[str, str]
     uses: dict[str, tuple[str, ...]]
+    tabs: tuple[str, ...] = ()
 
 
 _SEGMENT_COLUMNS = {
@@ -72,9 +81,7 @@ _SEGMENT_USES = {
     "campaign": ("context",),
     "properties": ("properties", "traits"),
 }
-# Names of the libraries that send: analytics-ios, com.rudderstack.android.sdk.core, analytics.js, a JavaScript SDK.
-_MOBILE = r"\b(?:ios|android|swift|kotlin|flutter|react-native)\b"
-_WEB = r"\.js$|javascript|analytics-next"
+_NOTHING: Lookup[str, str] = MappingProxyType({})
 Reach = Callable[[str], str]
 
 
@@ -131,7 +138,9 @@ def build_mapping(rules: InputRules) -> Mapping:
         columns = _free_columns(rules.fields, {})
         _refuse_twins(columns)
         return Mapping(columns, _free_select(rules, columns), _free_uses(rules.fields))
-    remedy = "use 'segment', 'rudderstack' or 'fields'"
+    if rules.format in FORMATS:
+        return _map_format(FORMATS[rules.format], rules)
+    remedy = f"use one of {', '.join(map(repr, ('segment', 'rudderstack', *FORMATS, 'fields')))}"
     raise ConfigError(f"[input] format = {rules.format!r} is unknown", remedy=remedy)
 
 
@@ -154,9 +163,17 @@ def _lay_over(rules: InputRules) -> Mapping:
     return Mapping(columns, select, uses)
 
 
-def split_path(path: str) -> list[str]:
-    """Split `a.b.c` at its dots; a key that holds a dot stands in backticks: `a.`b.c``."""
-    return [part[1:-1] if part.startswith("`") else part for part in re.findall(r"`[^`]+`|[^.`]+", path)]
+def _map_format(form: Format, rules: InputRules) -> Mapping:
+    """Build the mapping of a format, with the user's own fields over it, as `_lay_over` does it for Segment's."""
+    select, uses = form.select(rules), dict(form.uses)
+    if not rules.fields:
+        return Mapping(form.columns, select, uses, form.tabs)
+    own_uses = _free_uses(rules.fields)
+    uses |= {name: own_uses[name] for name in rules.fields}
+    needed = {column for use in uses.values() for column in use}
+    columns = _free_columns(rules.fields, {name: kind for name, kind in form.columns.items() if name in needed})
+    _refuse_twins(columns)
+    return Mapping(columns, select | _map_fields(rules, columns, form.inside, select["event_type"]), uses, form.tabs)
 
 
 def _free_uses(fields: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -194,29 +211,32 @@ def _free_select(rules: InputRules, columns: dict[str, str]) -> dict[str, str]:
     return select
 
 
-def _map_fields(rules: InputRules, columns: dict[str, str]) -> dict[str, str]:
-    """Build the expressions of the columns that the user maps."""
-    select = {name: _coalesce(paths, columns, name) for name, paths in rules.fields.items()}
+def _map_fields(
+    rules: InputRules, columns: dict[str, str], inside: Lookup[str, str] = _NOTHING, kind: str = '"type"'
+) -> dict[str, str]:
+    """Build the expressions of the columns that the user maps; `kind`: the preset's expression of the event's type."""
+    select = {name: _coalesce(paths, columns, name, inside) for name, paths in rules.fields.items()}
     if "channel" in select:
         select["channel"] = f"coalesce(nullif({select['channel']}, ''), {_text(rules.channel)})"
     if "event_name" in select:
-        kind = select.get("event_type", '"type"' if rules.format != "fields" else "NULL")
+        kind = select.get("event_type", kind if rules.format != "fields" else "NULL")
         select["event_name"] = _name_event(rules, select["event_name"], kind)
     return select
 
 
-def _coalesce(paths: tuple[str, ...], columns: dict[str, str], canonical: str) -> str:
-    terms = [_read_path(split_path(path), columns, canonical) for path in paths]
+def _coalesce(paths: tuple[str, ...], columns: dict[str, str], canonical: str, inside: Lookup[str, str]) -> str:
+    terms = [_read_path(split_path(path), columns, canonical, inside) for path in paths]
     if canonical != "properties":
         # An empty text is no value: the next place is asked, and the last one is taken as it is.
         terms = [*(f"nullif({term}, '')" for term in terms[:-1]), terms[-1]]
     return f"coalesce({', '.join(terms)})" if len(terms) > 1 else terms[0]
 
 
-def _read_path(keys: list[str], columns: dict[str, str], canonical: str) -> str:
+def _read_path(keys: list[str], columns: dict[str, str], canonical: str, inside: Lookup[str, str]) -> str:
     head, *below = keys
     name, path = quote(head), _text(json_path(below))
     if columns[head] == "JSON":
+        name = inside.get(head, name)
         if canonical == "properties":
             return f"CAST(json_extract({name}, {path}) AS VARCHAR)" if below else f"CAST({name} AS VARCHAR)"
         return f"json_extract_string({name}, {path})"
@@ -224,17 +244,3 @@ def _read_path(keys: list[str], columns: dict[str, str], canonical: str) -> str:
         # The preset reads this key as text, which may hold an object's JSON or anything else.
         return f"CASE WHEN json_valid({name}) THEN json_extract_string({name}, {path}) END"
     return name
-
-
-def json_path(keys: list[str]) -> str:
-    """Write keys as a JSON path with every key quoted."""
-    return "$" + "".join('."' + key.replace('"', '\\"') + '"' for key in keys)
-
-
-def quote(name: str) -> str:
-    """Quote an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -20,7 +20,7 @@ MAX_RECORD = 1 << 20
 
 @dataclass(frozen=True)
 class RawBlock:
-    """Consecutive records: `payload` is NDJSON or CSV text, or a frame of Parquet rows.
+    """Consecutive records: `payload` is lines of text, CSV text, or a frame of Parquet rows.
 
     `first_position` is the source_position of the first line; `header` names CSV columns; `oversized` marks
     the beginning of one record that is too large to be read whole; `limit` is the largest size of a record.

@@ -19,7 +19,7 @@ REASONS = {
     "not_json": "the line is not JSON",
     "bad_utf8": "the record is not UTF-8 text",
     "not_an_object": "the line is JSON, but not an object",
-    "bad_row": "the CSV row has another number of columns than the header, or a quote that does not end",
+    "bad_row": "the row has another number of columns than its header or format, or a quote that does not end",
     "too_large": "the record is longer than max_record_bytes",
     "no_time": "there is no event time",
     "bad_time": "the event time can't be read",

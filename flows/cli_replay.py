@@ -17,6 +17,7 @@ from rich.markup import escape
 from clock import read_stopwatch
 from config import Config
 from errors import JourneyError, UsageError
+from events.formats.registry import reads_tabs
 from flows.cli_common import (
     DEFAULT_WAREHOUSE,
     AsJson,
@@ -79,7 +80,7 @@ def replay(
         addresses=tuple(address for address in addresses.split(",") if address),
         process=process,
     )
-    find_files(files)  # what is missing is said before a warehouse is made
+    find_files(files, reads_tabs(settings.input.format))  # what is missing is said before a warehouse is made
     if process > 0:
         run_member(options, settings)
         return

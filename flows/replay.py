@@ -21,6 +21,7 @@ from clock import Clock, read_system_clock, to_us
 from config import Config
 from errors import RecoveryError, UsageError, WarehouseError
 from events.decode import make_decoder
+from events.formats.registry import reads_tabs
 from flows.graph import MERGES, SINK_STEP, SOURCE_STEP, build_flow
 from flows.job import check_settings, load_lanes, read_metadata, write_metadata
 from flows.recovery import (
@@ -115,7 +116,7 @@ class _Replay:
         # Of what no durable epoch has read, nothing needs to be remembered.
         known = load_lanes(metadata) if positions else ()
         notes = check_lanes(known, {name: (at.file, at.offset) for name, at in positions.items()})
-        found = find_files(self.options.patterns)
+        found = find_files(self.options.patterns, reads_tabs(self.config.input.format))
         lanes = plan_lanes(found, known, decode, self.config.input.lanes, self.config.sessions.allowed_lateness)
         inputs = digest_inputs(lanes)
         piped = any(entry.file.path == STDIN for lane in lanes for entry in lane.files)

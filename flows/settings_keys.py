@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from events.formats.registry import FORMATS
 from events.presets import MAPPED
 from flows.settings_values import (
     Reader,
@@ -38,7 +39,7 @@ SESSIONS: Keys = {
     "max_path_steps": Key(read_integer(1, 10_000)),
 }
 INPUT: Keys = {
-    "format": Key(read_choice("segment", "rudderstack", "fields", same={"rudderstack": "segment"})),
+    "format": Key(read_choice("segment", "rudderstack", *FORMATS, "fields", same={"rudderstack": "segment"})),
     "time_unit": Key(read_choice("auto", "s", "ms", "us", "iso")),
     "channel": Key(read_text),
     "event_name": Key(read_any_text),

@@ -17,6 +17,7 @@ KINDS = {
     ".json": "ndjson",
     ".log": "ndjson",
     ".csv": "csv",
+    ".tsv": "tsv",
     ".parquet": "parquet",
 }
 PACKED = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
@@ -27,7 +28,7 @@ WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclass(frozen=True)
 class FoundFile:
-    """One input: `name` is how tables call it, `kind` ndjson|csv|parquet, `packing` ''|gzip|zstd."""
+    """One input: `name` is how tables call it, `kind` ndjson|csv|tsv|parquet, `packing` ''|gzip|zstd."""
 
     path: str
     name: str
@@ -36,31 +37,39 @@ class FoundFile:
     size: int
 
 
-def find_files(patterns: Sequence[str]) -> list[FoundFile]:
+def find_files(patterns: Sequence[str], tabs: bool = False) -> list[FoundFile]:
     """Expand files, folders and globs; sorted by path, each file once, whatever names lead to it; raises InputError.
 
+    `tabs`: the format has records of tab-separated lines. They have no header, so other formats can't read them.
     Paths are absolute, so that a later run finds the files of an earlier one from another folder.
     """
     found: dict[str, tuple[str, str]] = {}
     for pattern in patterns:
-        for path, name in _expand(pattern):
+        for path, name in _expand(pattern, tabs):
             found.setdefault(STDIN if path == STDIN else os.path.realpath(path), (path, name))
     if not found:
         remedy = f"name files ending in {_endings()}, or - for standard input"
         raise InputError(f"no event files in {', '.join(patterns)}", remedy=remedy)
     files = [describe_file(key, found[key][1]) for key in sorted(found)]
+    strange = next((found[file.path][0] for file in files if file.kind == "tsv" and not tabs), "")
+    if strange:
+        raise InputError(
+            f"{strange}: tab-separated lines without a header are Snowplow's",
+            remedy='set format = "snowplow" under [input], or make it a CSV file with a header',
+        )
     # Two files that would have one name are told apart by the path as given.
     names = Counter(file.name for file in files)
     given = {key: Path(path).as_posix() for key, (path, _) in found.items()}
     return [file if names[file.name] == 1 else replace(file, name=given[file.path]) for file in files]
 
 
-def _expand(pattern: str) -> list[tuple[str, str]]:
+def _expand(pattern: str, tabs: bool) -> list[tuple[str, str]]:
     if pattern == STDIN:
         return [(STDIN, "stdin")]
     path = Path(pattern)
     if path.is_dir():
-        return [(str(p), p.relative_to(path).as_posix()) for p in sorted(path.rglob("*")) if _is_event_file(p, path)]
+        inside = (p for p in sorted(path.rglob("*")) if _is_event_file(p, path, tabs))
+        return [(str(p), p.relative_to(path).as_posix()) for p in inside]
     if path.is_file():
         return [(pattern, path.name)]
     if path.exists():
@@ -74,9 +83,10 @@ def _expand(pattern: str) -> list[tuple[str, str]]:
     raise InputError(f"{pattern}: there is no such file or folder", remedy=remedy)
 
 
-def _is_event_file(path: Path, root: Path) -> bool:
+def _is_event_file(path: Path, root: Path, tabs: bool) -> bool:
     hidden = any(part.startswith((".", "_")) for part in path.relative_to(root).parts)
-    return not hidden and guess_kind(path.name) is not None and path.is_file()
+    kind, _ = guess_kind(path.name) or ("", "")
+    return not hidden and kind != "" and (tabs or kind != "tsv") and path.is_file()
 
 
 def guess_kind(name: str) -> tuple[str, str] | None:

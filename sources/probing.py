@@ -24,7 +24,9 @@ Range = tuple[int, int]
 def make_block(cut: Cut, file: FoundFile, lane: str, number: int) -> RawBlock:
     """Give a cut its place: lane, file name and position."""
     position = (number << FILE_SHIFT) + cut.first_record
-    return RawBlock(file.kind, file.name, lane, position, cut.payload, cut.header, cut.oversized, cut.limit)
+    # Lines are lines: which of them are JSON and which tab-separated is told one by one.
+    kind = "ndjson" if file.kind == "tsv" else file.kind
+    return RawBlock(kind, file.name, lane, position, cut.payload, cut.header, cut.oversized, cut.limit)
 
 
 def digest_head(file: FoundFile, size: int = HEAD) -> str:

@@ -31,6 +31,8 @@ def names(*patterns: str | Path) -> list[str]:
         ("a.json", ("ndjson", "")),
         ("a.log", ("ndjson", "")),
         ("a.csv", ("csv", "")),
+        ("a.tsv", ("tsv", "")),
+        ("a.tsv.gz", ("tsv", "gzip")),
         ("a.parquet", ("parquet", "")),
         ("a.ndjson.gz", ("ndjson", "gzip")),
         ("a.csv.gz", ("csv", "gzip")),
@@ -189,3 +191,18 @@ def test_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.ndjson").chmod(0)
     with pytest.raises(InputError, match=r"a\.ndjson: Permission denied"):
         find_files([str(tmp_path)])
+
+
+def test_tab_separated_files_are_read_where_the_format_has_them(tmp_path: Path) -> None:
+    make(tmp_path, "a.ndjson", "b.tsv", "c.tsv.gz")
+    assert names(tmp_path) == ["a.ndjson"]
+    for named in ("b.tsv", "*.tsv"):
+        with pytest.raises(InputError, match=r"b\.tsv: tab-separated lines without a header are Snowplow's"):
+            find_files([str(tmp_path / named)])
+    (tmp_path / "c.tsv.gz").write_bytes(gzip.compress(b"x"))
+    found = find_files([str(tmp_path)], tabs=True)
+    assert [(file.name, file.kind, file.packing) for file in found] == [
+        ("a.ndjson", "ndjson", ""),
+        ("b.tsv", "tsv", ""),
+        ("c.tsv.gz", "tsv", "gzip"),
+    ]

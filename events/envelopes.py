@@ -1,0 +1,78 @@
+"""Messages of brokers and web hooks whose attributes travel beside the body, as one line of JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
+
+HTTP, KAFKA = "ce-", "ce_"
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ESCAPED = re.compile(r"\\(.)")
+_JSON_TYPE = re.compile(r"[\w.+-]+/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
+_OWN = ("data", "data_base64", "datacontenttype")
+
+
+def wrap_binary(headers: Mapping[str, str], body: bytes) -> bytes:
+    """Make one line of JSON, a CloudEvent in structured mode, of one in binary mode; structured ones pass through.
+
+    Attributes are the headers that begin with `ce-` (HTTP: percent-encoded) or `ce_` (Kafka); one that can't be
+    decoded is left out. A body that is JSON is `data`, any other one `data_base64`. The line has no newline at its end.
+    """
+    kind = _find_type(headers)
+    if kind.lower().startswith("application/cloudevents"):
+        return _join(body)
+    event = {}
+    for name, value in headers.items():
+        attribute, text = name[len(HTTP) :].lower(), _decode(name.lower(), value)
+        if text is not None and attribute not in _OWN:
+            event[attribute] = text
+    if kind:
+        event["datacontenttype"] = kind
+    if body and not (_holds_json(kind) and _is_json(body)):
+        event["data_base64"] = base64.b64encode(body).decode()
+    # Surrogates are escaped too: what is no text must not stop a stream.
+    head = json.dumps(event).encode()
+    if not body or "data_base64" in event:
+        return head
+    # As it stands: to parse numbers and write them again may change them.
+    return head[:-1] + (b', "data": ' if event else b'"data": ') + _join(body) + b"}"
+
+
+def _find_type(headers: Mapping[str, str]) -> str:
+    lower = {name.lower(): value for name, value in headers.items()}
+    return lower.get("content-type") or lower.get("ce_datacontenttype") or lower.get("ce-datacontenttype") or ""
+
+
+def _decode(name: str, value: str) -> str | None:
+    if name.startswith(KAFKA):
+        return value
+    if not name.startswith(HTTP):
+        return None
+    bare = value.strip()
+    quoted = _QUOTED.fullmatch(bare)
+    bare = _ESCAPED.sub(r"\1", quoted[1]) if quoted else bare
+    try:
+        return unquote_to_bytes(bare).decode()
+    except UnicodeError:
+        return None
+
+
+def _holds_json(kind: str) -> bool:
+    return not kind or _JSON_TYPE.match(kind.strip()) is not None
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    # json.loads guesses UTF-16 and UTF-32 as well, which a line of UTF-8 can't hold.
+    return b"\0" not in body
+
+
+def _join(body: bytes) -> bytes:
+    """Put JSON text on one line: outside of texts, where JSON has newlines at all, they are blanks."""
+    return body.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b" ").replace(b"\n", b" ")
