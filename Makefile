@@ -2,7 +2,7 @@
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check lint types bench docs notebook real-data clean
+.PHONY: help setup demo test test-fast check lint types bench docs notebook real-data brokers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,7 @@ demo: ## Generate a shop's events, replay them and show what was found
 	@$(BIN)/journeys demo
 
 test: setup ## Run all tests
+	@[ "$$CI" != true ] || tools/get_brokers.sh
 	$(BIN)/pytest -n 2
 
 test-fast: setup ## Run the tests that take no more than a second or two each
@@ -45,6 +46,10 @@ real-data: setup ## Get a real shop's clickstream into data/real and replay it
 	$(BIN)/python tools/fetch_shop.py
 	$(BIN)/journeys replay data/real/simple-onlineshop.csv -c data/examples/onlineshop.toml -w build/real/warehouse
 	$(BIN)/journeys show -w build/real/warehouse
+
+brokers: setup ## Get Kafka and RabbitMQ and run both until Ctrl-C
+	@tools/get_brokers.sh
+	@$(BIN)/python -m tests.brokers
 
 clean: ## Remove what was built or cached; .venv and warehouses stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -85,7 +85,7 @@ def test_scripts_end_with_1_where_a_rule_is_broken(script: str, tmp_path: Path) 
     assert subprocess.run(command, check=False, capture_output=True).returncode == 1
 
 
-@pytest.mark.parametrize("script", [".ci/run", "tools/setup.sh"])
+@pytest.mark.parametrize("script", [".ci/run", "tools/setup.sh", "tools/get_brokers.sh"])
 def test_scripts_can_be_executed_and_their_syntax_is_right(script: str) -> None:
     path = ROOT / script
     assert os.access(path, os.X_OK)
