@@ -70,7 +70,7 @@ class JobRules:
     writers: int = 1
     snapshot: int = 10 * SECOND
     block_bytes: int = 16 << 20
-    release_rows: int = 50_000
+    release_rows: int = 75_000
 
 
 @dataclass(frozen=True)

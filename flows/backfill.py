@@ -23,8 +23,9 @@ from events.hashing import hash_strings, key_groups
 from events.schema import CODED, TABLES
 from flows.job import check_settings
 from flows.standstill import edit_states, read_states, require_warehouse, settle
+from operators.chains import start_chains
 from operators.columns import BEGINNING, FOREVER, mark_changes
-from operators.funnels import fold_funnel, start_chains
+from operators.funnels import fold_funnel
 from operators.journey import GroupState
 from operators.open_sessions import OpenSessions
 from sinks.catalog import write_catalog

@@ -13,7 +13,8 @@ import polars as pl
 
 from config import FunnelRules
 from events.hashing import hash_strings, mix, to_hex
-from events.schema import FUNNEL_STEPS, Schema
+from events.schema import FUNNEL_STEPS
+from operators.chains import CHAINS, Scopes, drop_expired, match_chains, merge_chains, number_attempts
 from operators.columns import (
     BEGINNING,
     I64,
@@ -24,20 +25,8 @@ from operators.columns import (
     read_codes,
     read_us,
     to_date,
-    to_index,
     to_utc,
 )
-
-CHAINS: Schema = {
-    "scope_key": pl.UInt64,
-    "scope_id": pl.String,
-    "person_hash": pl.UInt64,
-    "level": pl.Int64,
-    "entered_us": pl.Int64,
-    "reached_us": pl.Int64,
-    "attempt_high": pl.UInt64,
-    "attempt_low": pl.UInt64,
-}
 
 
 @dataclass(frozen=True)
@@ -49,11 +38,6 @@ class Funnelled:
 
     reached: pl.DataFrame
     chains: pl.DataFrame
-
-
-def start_chains() -> pl.DataFrame:
-    """Return the state of a funnel that nobody has entered."""
-    return pl.DataFrame(schema=CHAINS)
 
 
 def fold_funnel(
@@ -68,44 +52,24 @@ def fold_funnel(
     scopes = _find_scopes(events, starts, rules)
     hits = _find_hits(events, scopes, rules)
     if hits.row.size == 0:
-        return Funnelled(pl.DataFrame(schema={**FUNNEL_STEPS, "dt": pl.Date}), _drop_expired(chains, rules, watermark))
+        return Funnelled(
+            pl.DataFrame(schema={**FUNNEL_STEPS, "dt": pl.Date}), drop_expired(chains, rules.within, watermark)
+        )
     # Scopes without a hit keep their chains as they are.
-    rows, owner = _match_chains(chains, scopes, hits.who[mark_changes(hits.who)])
+    rows, owner = match_chains(chains, scopes, hits.who[mark_changes(hits.who)])
     work = _lay_out(hits, chains, rows, owner)
     names = _name_attempts(work, events, chains, rules)
-    levels = _advance(work, _number_attempts(chains, rows, owner), rules)
+    levels = _advance(work, number_attempts(chains, rows, owner), rules)
     reached = _report(work, events, levels, names, rules)
     left = np.ones(chains.height, dtype=np.bool_)
     left[rows] = False
-    state = _merge_chains(chains, np.flatnonzero(left), _take_state(work, events, scopes, levels, names, chains))
-    return Funnelled(reached, _drop_expired(state, rules, watermark))
+    state = merge_chains(chains, np.flatnonzero(left), _take_state(work, events, scopes, levels, names, chains))
+    return Funnelled(reached, drop_expired(state, rules.within, watermark))
 
 
-def _number_attempts(chains: pl.DataFrame, rows: I64, owner: I64) -> I64:
-    """Number the attempts of carried chains, equal for equal ids; 0 for the rest of the state.
-
-    A level's newest chain was taken from the newest of the level below, so those of one attempt are neighbours.
-    """
-    numbers = np.zeros(chains.height, dtype=np.int64)
-    if rows.size:
-        halves = [chains[name].to_numpy()[rows] for name in ("attempt_high", "attempt_low")]
-        changes = mark_changes(owner) | mark_changes(halves[0]) | mark_changes(halves[1])
-        numbers[rows] = np.cumsum(changes)
-    return numbers
-
-
-@dataclass(frozen=True)
-class _Scopes:
-    """The persons (or sessions) of a batch: number of each row's scope, keys and ids of the scopes."""
-
-    of_row: I64
-    keys: U64
-    ids: pl.Series
-
-
-def _find_scopes(events: pl.DataFrame, starts: I64, rules: FunnelRules) -> _Scopes:
+def _find_scopes(events: pl.DataFrame, starts: I64, rules: FunnelRules) -> Scopes:
     if events.height == 0:
-        return _Scopes(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint64), pl.Series([], dtype=pl.String))
+        return Scopes(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint64), pl.Series([], dtype=pl.String))
     begins = np.zeros(events.height, dtype=np.bool_)
     begins[starts] = True
     if rules.scope == "session":
@@ -117,7 +81,7 @@ def _find_scopes(events: pl.DataFrame, starts: I64, rules: FunnelRules) -> _Scop
     else:
         ids = pick(events["person_id"], rows)
         keys = events["person_hash"].to_numpy()[rows]
-    return _Scopes(np.cumsum(begins) - 1, keys, ids)
+    return Scopes(np.cumsum(begins) - 1, keys, ids)
 
 
 @dataclass(frozen=True)
@@ -138,7 +102,7 @@ class _Work:
         return self.row < 0
 
 
-def _find_hits(events: pl.DataFrame, scopes: _Scopes, rules: FunnelRules) -> _Work:
+def _find_hits(events: pl.DataFrame, scopes: Scopes, rules: FunnelRules) -> _Work:
     none = np.empty(0, dtype=np.int64)
     if events.height == 0:
         return _Work(none, none, none, none, none)
@@ -163,27 +127,6 @@ def _is_sorted(who: I64, time: I64, level: I64) -> bool:
     back = (who[1:] < who[:-1]) | ((who[1:] == who[:-1]) & (time[1:] < time[:-1]))
     back |= (who[1:] == who[:-1]) & (time[1:] == time[:-1]) & (level[1:] < level[:-1])
     return not back.any()
-
-
-def _match_chains(chains: pl.DataFrame, scopes: _Scopes, hit: I64) -> tuple[I64, I64]:
-    """Find the chains of the scopes that have a hit: rows of the state, and the number of each one's scope.
-
-    Ordered by (scope, level).
-    """
-    if chains.height == 0:
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    known, wanted = chains["scope_key"].to_numpy(), scopes.keys[hit]
-    begin, end = (np.searchsorted(known, wanted, side=side) for side in ("left", "right"))
-    counts = end - begin
-    owner = np.repeat(hit, counts)
-    rows = np.arange(owner.size) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
-    if (pick(chains["scope_id"], rows) == pick(scopes.ids, owner)).all():
-        return rows, owner
-    # Two scopes share a key: match by the id as well.
-    state = chains.select("scope_key", "scope_id", "level").with_row_index("row")
-    asked = pl.DataFrame({"scope_key": wanted, "scope_id": pick(scopes.ids, hit), "who": hit})
-    found = asked.join(state, on=["scope_key", "scope_id"]).sort("who", "level")
-    return found["row"].cast(pl.Int64).to_numpy(), found["who"].to_numpy()
 
 
 def _lay_out(hits: _Work, chains: pl.DataFrame, rows: I64, owner: I64) -> _Work:
@@ -314,7 +257,7 @@ def _report(work: _Work, events: pl.DataFrame, levels: _Levels, names: _Names, r
 
 
 def _take_state(
-    work: _Work, events: pl.DataFrame, scopes: _Scopes, levels: _Levels, names: _Names, chains: pl.DataFrame
+    work: _Work, events: pl.DataFrame, scopes: Scopes, levels: _Levels, names: _Names, chains: pl.DataFrame
 ) -> pl.DataFrame:
     took = np.flatnonzero(levels.took)
     depth = int(work.level.max()) + 1
@@ -339,16 +282,3 @@ def _take_state(
         },
         schema=CHAINS,
     )
-
-
-def _merge_chains(chains: pl.DataFrame, left: I64, new: pl.DataFrame) -> pl.DataFrame:
-    """Put new chains among those of the state that are left, sorted by (scope_key, level)."""
-    rows = np.concatenate([left, chains.height + np.arange(new.height)])
-    together = pl.concat([chains, new], rechunk=True) if chains.height else new
-    keys = together["scope_key"].to_numpy()[rows]
-    return together[to_index(rows[np.argsort(keys, kind="stable")])]
-
-
-def _drop_expired(chains: pl.DataFrame, rules: FunnelRules, watermark: int) -> pl.DataFrame:
-    live = chains["entered_us"].to_numpy() >= watermark - rules.within
-    return chains if live.all() else chains.filter(pl.Series(live))

@@ -8,8 +8,9 @@ import polars as pl
 
 from config import Config
 from events.schema import LATE_EVENTS, LEDGER
+from operators.chains import start_chains
 from operators.columns import BEGINNING, FOREVER, read_us
-from operators.funnels import fold_funnel, start_chains
+from operators.funnels import fold_funnel
 from operators.order import count_origins, release_events
 from operators.sessionize import OpenSessions, finish_sessions, sessionize, start_sessions
 from operators.transitions import count_transitions
@@ -22,7 +23,7 @@ class GroupBatch:
     """What one partition sends to one key group: its events for it, and how far the partition has come.
 
     `latest`: largest event time of the partition so far (microseconds); `active` is False once it has ended; `flush`
-    asks for everything that the watermark allows.
+    asks for everything that the watermark allows; `turn`, above 0 and at most 1, is different for each group.
     """
 
     partition: str
@@ -30,6 +31,7 @@ class GroupBatch:
     active: bool
     events: pl.DataFrame | None
     flush: bool = False
+    turn: float = 1.0
 
 
 @dataclass

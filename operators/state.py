@@ -9,7 +9,7 @@ import struct
 import polars as pl
 
 from errors import RecoveryError
-from operators.funnels import CHAINS
+from operators.chains import CHAINS
 from operators.journey import GroupState
 from operators.open_sessions import NOTES, SESSIONS, OpenSessions
 

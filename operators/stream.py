@@ -64,8 +64,12 @@ class AcceptLogic(StatefulBatchLogic[Decoded | LaneHead | LaneEnd | EpochEnd, De
         is_end = isinstance(mark, LaneEnd)
         # An event that waits at a lane's head is the next one there: what follows it is late if it is much older.
         latest = max(self.latest, mark.time) if isinstance(mark, LaneHead) else self.latest
-        batch = GroupBatch(mark.partition, latest, not is_end, None, flush=not isinstance(mark, LaneHead))
-        return Delivery([(group, batch) for group in range(self.config.job.key_groups)], None)
+        groups, flush = self.config.job.key_groups, not isinstance(mark, LaneHead)
+        batches = [
+            (group, GroupBatch(mark.partition, latest, not is_end, None, flush, (group + 1) / groups))
+            for group in range(groups)
+        ]
+        return Delivery(batches, None)
 
     def _take(self, decoded: Decoded) -> Delivery:
         accepted = accept_events(decoded, self.latest, self.config.sessions.allowed_lateness)
@@ -93,7 +97,8 @@ def split_groups(accepted: Accepted, groups: int) -> list[tuple[int, GroupBatch]
         edges = group[order].searchsorted(range(groups + 1))
         frames = [sorted_events.slice(int(a), int(b - a)) for a, b in pairwise(edges)]
     return [
-        (number, GroupBatch(accepted.partition, accepted.latest, True, frame)) for number, frame in enumerate(frames)
+        (number, GroupBatch(accepted.partition, accepted.latest, True, frame, turn=(number + 1) / groups))
+        for number, frame in enumerate(frames)
     ]
 
 
@@ -118,16 +123,20 @@ class GroupLogic(StatefulBatchLogic[GroupBatch, Output, bytes]):
         # Every lane speaks again in this run, if only to say that it has ended; until then none is passed by.
         self.state.progress = {name: (latest, True) for name, (latest, _) in self.state.progress.items()}
         self.waiting = self.state.waiting()
+        self.enough: float = 0  # events at which the next release is due; 0: not known yet
 
     def on_batch(self, values: list[GroupBatch]) -> tuple[Iterable[Output], bool]:
-        out, flush = [], False
+        out, flush, rows = [], False, self.config.job.release_rows
         for batch in values:
+            # Groups fill at one pace: they take turns, so that not all of them are full at once.
+            self.enough = self.enough or batch.turn * rows
             tables = take_batch(self.state, batch)
             self.waiting += batch.events.height if batch.events is not None else 0
             if tables:
                 out.append(Output(tables))
             flush = flush or batch.flush
-        if self.waiting >= self.config.job.release_rows or (flush and self.waiting):
+        if self.waiting >= self.enough or (flush and self.waiting):
+            self.enough = 0 if flush else rows
             watermark = find_watermark(self.state, self.partitions, self.config.sessions.allowed_lateness)
             if watermark > self.state.released:
                 out.append(Output(release_batch(self.state, watermark, self.config)))

@@ -22,8 +22,11 @@ from sinks.manifest import DataFile, Files, file_size, save_files
 from sinks.storage import Folders, pass_point, sync_folder, write_atomically
 
 FLUSH_ROWS = 150_000
+WRITES_AHEAD = 2
 # Fast for what has just come; `journeys compact` packs it tighter.
 COMPRESSION: Literal["lz4"] = "lz4"
+# Smallest and largest values of rows in the order of a hash say nothing; compaction sorts the rows and notes them.
+STATISTICS = {"min": False, "max": False, "distinct_count": False, "null_count": True}
 
 Merge = Callable[[list[pl.DataFrame]], pl.DataFrame]
 
@@ -77,6 +80,9 @@ class WarehousePartition(StatefulSinkPartition[Rows, bytes]):
                 lambda: write_table(self.rules.folders.root, table, stem, _join(frames, table, merge, commits))
             )
             self.writing.append((table, tail, future))
+            # What waits to be written bounds the memory: a writer that is behind holds up the dataflow.
+            if len(self.writing) > WRITES_AHEAD:
+                self.writing[-1 - WRITES_AHEAD][2].result()
 
     def snapshot(self) -> bytes:
         self.commit()
@@ -183,7 +189,7 @@ def write_file(root: Path, name: str, frame: pl.DataFrame, day: str) -> DataFile
     pass_point("before_file")
     with open(path, "wb") as file:
         try:
-            frame.write_parquet(file, compression=COMPRESSION, row_group_size=256_000)
+            frame.write_parquet(file, compression=COMPRESSION, row_group_size=256_000, statistics=STATISTICS)
         except pl.exceptions.ComputeError as problem:
             raise OSError(f"{path}: {problem}") from problem  # no space, a quota, a limit
         file.flush()

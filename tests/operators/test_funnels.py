@@ -11,8 +11,9 @@ import pytest
 
 from config import HOUR, FunnelRules, SessionRules
 from events.schema import FUNNEL_STEPS
+from operators.chains import CHAINS, start_chains
 from operators.columns import BEGINNING, FOREVER
-from operators.funnels import CHAINS, fold_funnel, start_chains
+from operators.funnels import fold_funnel
 from operators.sessionize import sessionize, start_sessions
 from tests.support.frames import SECOND, T0, make_events, order_events
 from tests.support.hashing_reference import hash_text, make_id

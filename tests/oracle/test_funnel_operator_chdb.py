@@ -16,8 +16,9 @@ import pytest
 from config import DAY, FunnelRules, SessionRules
 from events.hashing import hash_strings
 from events.schema import CODED, UTC
+from operators.chains import start_chains
 from operators.columns import FOREVER
-from operators.funnels import fold_funnel, start_chains
+from operators.funnels import fold_funnel
 from operators.journey import GroupState
 from operators.order import sort_persons
 from operators.sessionize import sessionize
