@@ -68,10 +68,11 @@ def _read_text(
         for i in large:
             split[i] = b""
         payload = b"\n".join(split)
+    lines = 0 if large else block.lines
     if mapping.tabs:
         rows = read_lines(payload, mapping, rules.max_record_bytes)
     else:
-        rows = TextRows(*read_ndjson(payload, mapping, rules.max_record_bytes), [])
+        rows = TextRows(*read_ndjson(payload, mapping, rules.max_record_bytes, lines), [])
     if not large and not rows.bad:
         return rows.frame, rows.lines, none
     reasons = dict.fromkeys(large, _describe_large(rules.max_record_bytes))

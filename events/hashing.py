@@ -12,6 +12,8 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from events.arrow import read_array
+
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 A = np.uint64(0x9E3779B97F4A7C15)
@@ -55,7 +57,7 @@ def to_hex(high: U64, low: U64) -> pl.Series:
     views = np.zeros((n, 4), dtype=np.uint32)
     views[:, 0], views[:, 1], views[:, 3] = 32, text[:, 0], np.arange(0, 32 * n, 32, dtype=np.uint32)
     buffers = [None, pa.py_buffer(views), pa.py_buffer(text)]
-    return pl.Series(pa.Array.from_buffers(pa.string_view(), n, buffers))
+    return read_array(pa.Array.from_buffers(pa.string_view(), n, buffers))
 
 
 def key_groups(person_hash: U64, groups: int) -> npt.NDArray[np.uint8]:

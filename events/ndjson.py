@@ -14,6 +14,7 @@ import threading
 import duckdb
 import polars as pl
 
+from events.arrow import read_table
 from events.presets import Mapping, quote
 from events.raw import count_newlines
 
@@ -48,16 +49,19 @@ class _Reader(threading.local):
 _reader = _Reader()
 
 
-def read_ndjson(payload: bytes, mapping: Mapping, limit: int = WHOLE_BUFFER) -> tuple[pl.DataFrame, list[int] | None]:
+def read_ndjson(
+    payload: bytes, mapping: Mapping, limit: int = WHOLE_BUFFER, lines: int = 0
+) -> tuple[pl.DataFrame, list[int] | None]:
     """Read lines into text columns named as `mapping.select`.
 
     Row relation: one row per line that is not blank, in order; a line that can't be read is a row of nulls.
-    `limit`: no line is longer. The second value gives each row's line number within the block, None where that is 0, 1, 2, …
+    `limit`: no line is longer; `lines`: how many there are, 0 if that is not known. The second value gives each
+    row's line number within the block, None where that is 0, 1, 2, …
     """
     if payload.find(MARK[:1]) >= 0 and MARK in payload:
         # The reader passes over a mark where a block begins, wherever in the file that is: we do in any line.
         payload = (b"\n" + payload).replace(b"\n" + MARK, b"\n   ")[1:]
-    lines = count_newlines(payload) + (not payload.endswith(b"\n") and len(payload) > 0)
+    lines = lines or count_newlines(payload) + (not payload.endswith(b"\n") and len(payload) > 0)
     frame = _query(payload, mapping, limit)
     if frame.height == lines:
         return frame, None
@@ -89,5 +93,4 @@ def _query(payload: bytes, mapping: Mapping, limit: int) -> pl.DataFrame:
         f"SELECT {select} FROM read_json('{path}', format = 'newline_delimited', columns = {{{columns}}},"
         f" ignore_errors = true, records = true, maximum_object_size = {largest})"
     ).to_arrow_table()
-    frame = pl.from_arrow(table)
-    return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+    return read_table(table)

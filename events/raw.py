@@ -23,7 +23,8 @@ class RawBlock:
     """Consecutive records: `payload` is lines of text, CSV text, or a frame of Parquet rows.
 
     `first_position` is the source_position of the first line; `header` names CSV columns; `oversized` marks
-    the beginning of one record that is too large to be read whole; `limit` is the largest size of a record.
+    the beginning of one record that is too large to be read whole; `limit` is the largest size of a record; `lines`: how
+    many lines of text there are, 0 if not counted yet.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class RawBlock:
     header: tuple[str, ...] = ()
     oversized: bool = False
     limit: int = MAX_RECORD
+    lines: int = 0
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,8 @@ class _Backfill:
         which = "tail" if rows is self.tail else "base"
         for (day,), part in sorted(frame.partition_by("dt", as_dict=True).items()):
             stem = f"backfill-{self.manifest.version + 1:07d}-{which}-{len(rows.files):05d}"
-            ordered = part.select(*TABLES[TABLE]).sort("funnel", "person_id", "entered_at", "step_index")
+            typed = [pl.col(name).cast(dtype) for name, dtype in TABLES[TABLE].items()]
+            ordered = part.select(typed).sort("funnel", "person_id", "entered_at", "step_index")
             rows.files.append(write_data(self.folders, TABLE, str(day), stem, ordered))
 
     def _change_state(self, group: int, state: GroupState) -> GroupState:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from events.arrow import read_array
 from events.schema import CODED, UTC
 
 I64 = npt.NDArray[np.int64]
@@ -100,8 +101,7 @@ def list_runs(values: pl.Series, counts: I64) -> pl.Series:
     inner = values.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
     # From buffers: `pa.array` would import pandas where it is installed, which takes half a second.
     buffers = [None, pa.py_buffer(offsets)]
-    out = pl.from_arrow(pa.Array.from_buffers(pa.large_list(inner.type), len(counts), buffers, children=[inner]))
-    return out if isinstance(out, pl.Series) else out.to_series()
+    return read_array(pa.Array.from_buffers(pa.large_list(inner.type), len(counts), buffers, children=[inner]))
 
 
 def count_groups(keys: list[I64], sizes: list[int]) -> tuple[list[I64], I64, I64]:

@@ -13,7 +13,7 @@ import polars as pl
 
 from config import FunnelRules
 from events.hashing import hash_strings, mix, to_hex
-from events.schema import FUNNEL_STEPS
+from events.schema import CODED, FUNNEL_STEPS, Schema
 from operators.chains import CHAINS, Scopes, drop_expired, match_chains, merge_chains, number_attempts
 from operators.columns import (
     BEGINNING,
@@ -27,6 +27,9 @@ from operators.columns import (
     to_date,
     to_utc,
 )
+
+# Inside the stream, names are categories.
+REACHED: Schema = {**FUNNEL_STEPS, "funnel": CODED, "step": CODED, "channel": CODED, "dt": pl.Date}
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,7 @@ def fold_funnel(
     scopes = _find_scopes(events, starts, rules)
     hits = _find_hits(events, scopes, rules)
     if hits.row.size == 0:
-        return Funnelled(
-            pl.DataFrame(schema={**FUNNEL_STEPS, "dt": pl.Date}), drop_expired(chains, rules.within, watermark)
-        )
+        return Funnelled(pl.DataFrame(schema=REACHED), drop_expired(chains, rules.within, watermark))
     # Scopes without a hit keep their chains as they are.
     rows, owner = match_chains(chains, scopes, hits.who[mark_changes(hits.who)])
     work = _lay_out(hits, chains, rows, owner)
@@ -241,16 +242,16 @@ def _report(work: _Work, events: pl.DataFrame, levels: _Levels, names: _Names, r
     place = names.place[entry]
     return pl.DataFrame(
         {
-            "funnel": pl.Series([rules.name], dtype=pl.String).new_from_index(0, rows.size),
+            "funnel": pl.Series([rules.name], dtype=pl.String).cast(CODED).new_from_index(0, rows.size),
             "attempt_id": to_hex(names.high[place], names.low[place]),
             "person_id": pick(events["person_id"], row),
             "step_index": pl.Series(level.astype(np.int32)),
-            "step": pick(pl.Series(rules.steps, dtype=pl.String), level),
+            "step": pick(pl.Series(rules.steps, dtype=pl.String).cast(CODED), level),
             "entered_at": to_utc(entered),
             "reached_at": to_utc(reached),
             "seconds_from_entry": (reached - entered) / 1e6,
             "seconds_from_previous": (reached - previous) / 1e6,
-            "channel": pick(events["channel"], row).cast(pl.String),
+            "channel": pick(events["channel"], row),
             "dt": to_date(reached),
         }
     )

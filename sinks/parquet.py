@@ -58,7 +58,7 @@ class WarehousePartition(StatefulSinkPartition[Rows, bytes]):
         self.rules, self.name, self.commits = rules, name, commits
         self.held: dict[tuple[str, bool], list[pl.DataFrame]] = {}
         self.writing: list[tuple[str, bool, Future[list[DataFile]]]] = []
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self.pool = ThreadPoolExecutor(2, thread_name_prefix="write")
         self.files = 0
 
     def write_batch(self, items: list[Rows]) -> None:

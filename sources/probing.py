@@ -26,7 +26,8 @@ def make_block(cut: Cut, file: FoundFile, lane: str, number: int) -> RawBlock:
     position = (number << FILE_SHIFT) + cut.first_record
     # Lines are lines: which of them are JSON and which tab-separated is told one by one.
     kind = "ndjson" if file.kind == "tsv" else file.kind
-    return RawBlock(kind, file.name, lane, position, cut.payload, cut.header, cut.oversized, cut.limit)
+    lines = cut.next_record - cut.first_record if kind == "ndjson" else 0
+    return RawBlock(kind, file.name, lane, position, cut.payload, cut.header, cut.oversized, cut.limit, lines)
 
 
 def digest_head(file: FoundFile, size: int = HEAD) -> str:

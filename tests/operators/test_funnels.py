@@ -10,10 +10,9 @@ import polars as pl
 import pytest
 
 from config import HOUR, FunnelRules, SessionRules
-from events.schema import FUNNEL_STEPS
 from operators.chains import CHAINS, start_chains
 from operators.columns import BEGINNING, FOREVER
-from operators.funnels import fold_funnel
+from operators.funnels import REACHED, fold_funnel
 from operators.sessionize import sessionize, start_sessions
 from tests.support.frames import SECOND, T0, make_events, order_events
 from tests.support.hashing_reference import hash_text, make_id
@@ -118,7 +117,7 @@ def test_row_holds_attempt_times_channel_and_day_of_arrival() -> None:
     """A literal attempt id: it must never change."""
     frame = make_events([("u", 6399, "a"), ("u", 6401, "b")], channel=["web", "store"])  # around midnight
     reached, _ = fold(FunnelRules("purchase", ("a", "b"), HOUR), frame)
-    assert dict(reached.schema) == {**FUNNEL_STEPS, "dt": pl.Date}
+    assert dict(reached.schema) == REACHED
     attempt = make_id(hash_text("purchase"), hash_text("u"), T0 + 6399 * SECOND, hash_text("p0"), seeds=(5, 6))
     assert attempt == "2581c2bb5edb0d4c2364ccfdca8bebdf"
     columns = ("funnel", "attempt_id", "person_id", "step_index", "step", "channel", "dt")
@@ -210,5 +209,5 @@ def test_nothing_to_fold_writes_nothing_and_still_lets_chains_go() -> None:
     none = np.empty(0, dtype=np.int64)
     kept = fold_funnel(pl.DataFrame(), none, chains, funnel("ab"), T0)
     assert (kept.reached.height, kept.chains.height) == (0, 1)
-    assert dict(kept.reached.schema) == {**FUNNEL_STEPS, "dt": pl.Date}
+    assert dict(kept.reached.schema) == REACHED
     assert fold_funnel(pl.DataFrame(), none, chains, funnel("ab"), FOREVER).chains.height == 0
