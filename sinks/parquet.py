@@ -6,12 +6,11 @@ Nothing written here can be seen: a manifest must name it first (see `publishing
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import polars as pl
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -19,14 +18,11 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from events.schema import TABLES
 from events.times import DAY_US
 from sinks.manifest import DataFile, Files, file_size, save_files
-from sinks.storage import Folders, pass_point, sync_folder, write_atomically
+from sinks.rows import FRESH, write_rows
+from sinks.storage import Folders, pass_point, write_atomically
 
 FLUSH_ROWS = 150_000
 WRITES_AHEAD = 2
-# Fast for what has just come; `journeys compact` packs it tighter.
-COMPRESSION: Literal["lz4"] = "lz4"
-# Smallest and largest values of rows in the order of a hash say nothing; compaction sorts the rows and notes them.
-STATISTICS = {"min": False, "max": False, "distinct_count": False, "null_count": True}
 
 Merge = Callable[[list[pl.DataFrame]], pl.DataFrame]
 
@@ -187,14 +183,7 @@ def write_file(root: Path, name: str, frame: pl.DataFrame, day: str) -> DataFile
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     pass_point("before_file")
-    with open(path, "wb") as file:
-        try:
-            frame.write_parquet(file, compression=COMPRESSION, row_group_size=256_000, statistics=STATISTICS)
-        except pl.exceptions.ComputeError as problem:
-            raise OSError(f"{path}: {problem}") from problem  # no space, a quota, a limit
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(path.parent)
+    write_rows(path, frame, FRESH)
     pass_point("after_file")
     return DataFile(name, frame.height, file_size(path), day)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +11,8 @@ import pyarrow.parquet as pq
 from errors import FormatError, WarehouseError
 from events.schema import TABLES
 from sinks.manifest import MERGED, DataFile, Files, Manifest, file_size, list_data, name_files, read_manifest
-from sinks.storage import Folders, hold_publish_lock, pass_point, sync_folder
-
-COMPRESSION_LEVEL = 6  # written once and read often, so better packed than the job's own files
-ROW_GROUP = 100_000
+from sinks.rows import COMPACT, write_rows
+from sinks.storage import Folders, hold_publish_lock, pass_point
 
 # Rows that a question asks for together stand together, so that a reader skips most row groups.
 ORDER: dict[str, tuple[str, ...]] = {
@@ -70,11 +67,7 @@ def write_data(folders: Folders, table: str, day: str, stem: str, frame: pl.Data
     path = folders.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     pass_point("before_rewritten")
-    with open(path, "wb") as file:
-        frame.write_parquet(file, compression="zstd", compression_level=COMPRESSION_LEVEL, row_group_size=ROW_GROUP)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(path.parent)
+    write_rows(path, frame, COMPACT)
     pass_point("after_rewritten")
     return DataFile(name, frame.height, file_size(path), day)
 
