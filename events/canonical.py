@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from config import InputRules
-from events.hashing import hash_strings, to_hex
+from events.hashing import hash_strings, read_first_bytes, to_hex
 from events.raw import WHOLE, RawBlock, read_raw
 from events.rejects import explain_unreadable, find_nested
 from events.schema import CODED, CODED_COLUMNS, DEAD_LETTERS, END, START, UTC
@@ -26,6 +26,9 @@ TEXT_COLUMNS = (
     "campaign",
     "properties",
 )
+
+
+IS_BRACKET = np.isin(np.arange(256), list(b"([{"))
 
 
 @dataclass(frozen=True)
@@ -65,25 +68,36 @@ def canonicalise(
     received = _parse_optional(text["received_at"], rules.time_unit)
     user, device = _read_id(text["user_id"]), _read_id(text["device_id"])
     name = _blank_to_null(text["event_name"])
-    person = user if device.null_count() == device.len() else pl.select(pl.coalesce(user, device)).to_series()
-    work = text.with_columns(
-        time.alias("time"),
-        received.alias("received"),
-        person.alias("person_id"),
-        user.alias("user_id"),
-        device.alias("device_id"),
-        name.alias("event_name"),
-        numbers.alias("line"),
-        find_nested(person).alias("person_nested"),
-        find_nested(name).alias("name_nested"),
-    )
-    good = _is_good(work, rules, now_us)
-    if good.all():
-        dead = pl.DataFrame(schema=DEAD_LETTERS)
-    else:
+    person = user if device.null_count() == device.len() else _prefer(user, device)
+    columns = {"time": time, "received": received, "person_id": person, "user_id": user, "device_id": device}
+    columns |= {"event_name": name, "line": numbers}
+    work = text.with_columns(column.alias(key) for key, column in columns.items())
+    dead = pl.DataFrame(schema=DEAD_LETTERS)
+    if not _is_all_good(columns, rules, now_us):
+        work = work.with_columns(find_nested(person).alias("person_nested"), find_nested(name).alias("name_nested"))
+        good = _is_good(work, rules, now_us)
         dead = _bury(work.filter(~good), block, rules, now_us)
         work = work.filter(good)
     return Decoded(block, _finish(work, block, step), work["line"], dead, text.height)
+
+
+def _prefer(first: pl.Series, second: pl.Series) -> pl.Series:
+    known = first.is_not_null()
+    return first if known.all() else first.zip_with(known, second)
+
+
+def _is_all_good(columns: dict[str, pl.Series], rules: InputRules, now_us: int) -> bool:
+    """Tell at little cost that no row can be bad; False where rows have to be looked at one by one."""
+    time, person, name = columns["time"], columns["person_id"], columns["event_name"]
+    if time.len() == 0 or any(column.null_count() for column in (time, person, name)):
+        return False
+    if columns["received"].null_count() < time.len():
+        return False
+    times = time.to_numpy()
+    if times.min() < EARLIEST_US or times.max() >= min(LATEST_US, now_us + rules.max_future + 1):
+        return False
+    # Nested ids and names begin with a bracket, and so do the reserved names.
+    return not any(IS_BRACKET[read_first_bytes(column)].any() for column in (person, name))
 
 
 def _parse_optional(text: pl.Series, unit: str) -> pl.Series:

@@ -5,7 +5,8 @@ Ten times as fast as reading every text by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +23,14 @@ HEAD = 19  # 2026-01-05T06:00:00
 SHAPES = {
     HEAD + (digits and digits + 1) + len(zone): (digits, zone) for digits in (0, 3, 6) for zone in (b"Z", b"+00:00")
 }
+MOST_HOURS = 2_000
+EPOCH = date(1970, 1, 1).toordinal()
+_HOUR = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d)")
 ZERO = np.uint8(ord("0"))
 
 
-def parse_regular(text: pl.Series, parse: Callable[[pl.Series], pl.Series]) -> I64 | None:
-    """Read UTC times that all have one shape; None if they do not, or are in no order; n -> n microseconds.
-
-    `parse` reads any time, to Int64 microseconds or null.
-    """
+def parse_regular(text: pl.Series) -> I64 | None:
+    """Read UTC times that all have one shape; None if they do not, or are in no order; n -> n microseconds."""
     if text.len() == 0 or text.null_count():
         return None
     joined, offsets = read_text(text)
@@ -47,16 +48,28 @@ def parse_regular(text: pl.Series, parse: Callable[[pl.Series], pl.Series]) -> I
     ):
         return None
     begins = _find_hours(rows)
-    if begins.sum() > len(rows) // 4:
+    if np.count_nonzero(begins) > MOST_HOURS:
         return None
-    hours = parse(text.filter(pl.Series(begins)).str.slice(0, HOUR) + ":00:00Z")
+    hours = [_read_hour(row.tobytes()) for row in rows[begins, :HOUR]]
     minutes, seconds = (_read_pair(rows, at + 1) for at in (HOUR, MINUTE))
     micros = _read_fraction(rows, digits)
     smallest = min(minutes.min(), seconds.min(), micros.min())
-    if hours.null_count() or smallest < 0 or max(minutes.max(), seconds.max()) > 59:
+    if None in hours or smallest < 0 or max(minutes.max(), seconds.max()) > 59:
         return None
-    whole: I64 = hours.to_numpy()[np.cumsum(begins) - 1] + (minutes * 60 + seconds) * 1_000_000 + micros
+    whole: I64 = np.array(hours, dtype=np.int64)[np.cumsum(begins) - 1] + (minutes * 60 + seconds) * 1_000_000 + micros
     return whole
+
+
+def _read_hour(text: bytes) -> int | None:
+    found = _HOUR.fullmatch(text)
+    if found is None:
+        return None
+    year, month, day, hour = (int(part) for part in found.groups())
+    try:
+        days = date(year, month, day).toordinal() - EPOCH
+    except ValueError:
+        return None
+    return (days * 24 + hour) * 3_600_000_000 if hour < 24 else None
 
 
 def _holds(rows: Bytes, at: int, text: bytes) -> bool:

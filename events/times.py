@@ -29,7 +29,7 @@ def parse_times(text: pl.Series, unit: str = "auto") -> pl.Series:
     ISO 8601 with any offset (none means UTC; a space may stand for the `T`), a date alone, or epoch
     numbers in `unit`; `auto` tells s, ms and us apart by size (below 1e11 s, below 1e14 ms), `iso` takes no numbers.
     """
-    regular = parse_regular(text, _parse_iso)
+    regular = parse_regular(text)
     if regular is not None:
         return pl.Series(text.name, regular)
     first = _parse_iso(text)

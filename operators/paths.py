@@ -7,7 +7,7 @@ import polars as pl
 
 from events.hashing import U64, hash_strings, mix, to_hex
 from events.schema import PATHS
-from operators.columns import I64, read_codes, renumber
+from operators.columns import I64, Dense, read_codes, renumber
 
 
 def count_paths(sessions: pl.DataFrame) -> pl.DataFrame:
@@ -50,9 +50,16 @@ def hash_paths(steps: pl.Series, lengths: I64) -> tuple[U64, U64]:
         return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint64)
     begin = np.cumsum(lengths) - lengths
     named = renumber(read_codes(steps), steps)
-    place = (np.arange(steps.len()) - np.repeat(begin, lengths)).view(np.uint64)
-    halves = [
-        np.add.reduceat(mix(hash_strings(named.names, seed=seed)[named.numbers], place, seed=seed), begin)
-        for seed in (3, 4)
-    ]
-    return halves[0], halves[1]
+    place = np.arange(steps.len()) - np.repeat(begin, lengths)
+    high, low = (_hash_places(named, place, seed) for seed in (3, 4))
+    return np.add.reduceat(high, begin), np.add.reduceat(low, begin)
+
+
+def _hash_places(named: Dense, place: I64, seed: int) -> U64:
+    """Mix the hash of each step's name with its place; by a table of all names and places where that is smaller."""
+    names, places = hash_strings(named.names, seed=seed), int(place.max()) + 1
+    if names.size * places > place.size:
+        return mix(names[named.numbers], place.view(np.uint64), seed=seed)
+    table = mix(np.repeat(names, places), np.tile(np.arange(places, dtype=np.uint64), names.size), seed=seed)
+    found: U64 = table[named.numbers * places + place]
+    return found

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from events.schema import CODED, END, START, UTC, Schema
-from operators.columns import I64, Dense, count_groups, pick, read_codes, read_us, renumber
+from operators.columns import I64, Dense, count_groups, mark_changes, pick, read_codes, read_us, renumber
 
 BUCKETS_PER_DOUBLING = 8
 ZERO_BUCKET = -1000  # no time passed
@@ -14,9 +14,9 @@ HOUR_US = 3_600_000_000
 KEYS = ("hour", "channel", "from_step", "to_step")
 COUNTED: Schema = {
     "hour": UTC,
-    "channel": pl.String,
-    "from_step": pl.String,
-    "to_step": pl.String,
+    "channel": CODED,
+    "from_step": CODED,
+    "to_step": CODED,
     "bucket": pl.Int32,
     "n": pl.Int64,
     "micros": pl.Int64,
@@ -43,7 +43,7 @@ def count_transitions(events: pl.DataFrame, closed: pl.DataFrame) -> pl.DataFram
         steps = [events["step"], pick(events["previous_step"], inner), *steps]
     # Steps in all roles share one numbering; `(start)` and `(end)` are numbers 0 and 1.
     step = renumber(*_stack(steps))
-    names = pl.concat([pl.Series([START, END], dtype=pl.String), step.names])
+    names = pl.concat([pl.Series([START, END], dtype=pl.String), step.names]).cast(CODED)
     origin, target = np.zeros(n + m, dtype=np.int64), np.ones(n + m, dtype=np.int64)
     target[:n] = step.numbers[:n] + 2
     origin[inner], origin[n:] = step.numbers[n : n + inner.size] + 2, step.numbers[n + inner.size :] + 2
@@ -66,20 +66,25 @@ def _count(hours: I64, channel: Dense, steps: tuple[I64, I64, pl.Series], times:
     (origin, target, names), (bars, lowest, elapsed) = steps, times
     first = int(hours.min())
     sizes = [int(hours.max()) - first + 1, channel.names.len(), names.len(), names.len()]
-    # In two turns, so that the numbers to count over stay few.
     keys, _, pair = count_groups([hours - first, channel.numbers, origin, target], sizes)
-    (of_pair, bar), rows, of_row = count_groups([pair, bars], [keys[0].size, int(bars.max()) + 1])
+    # Bars are counted by sorting numbers of (pair, bar); a pair's time goes with its first bar, as merging sums it.
+    wide = int(bars.max()) + 1
+    packed = np.sort((pair * wide + bars).astype(np.int32 if keys[0].size * wide < 1 << 31 else np.int64))
+    begins = np.flatnonzero(mark_changes(packed))
+    of_pair, bar = np.divmod(packed[begins].astype(np.int64), wide)
+    micros = np.zeros(begins.size, dtype=np.int64)
+    micros[mark_changes(of_pair)] = np.bincount(pair, weights=elapsed).astype(np.int64)
     hour, place, came, went = (key[of_pair] for key in keys)
     bucket = pl.Series((bar + lowest - 1).astype(np.int32))
     return pl.DataFrame(
         {
             "hour": pl.Series((hour + first) * HOUR_US).cast(UTC),
-            "channel": pick(channel.names, place),
+            "channel": pick(channel.names.cast(CODED), place),
             "from_step": pick(names, came),
             "to_step": pick(names, went),
             "bucket": bucket.set(pl.Series(bar == 0), None),
-            "n": rows,
-            "micros": np.bincount(of_row, weights=elapsed, minlength=len(rows)).astype(np.int64),
+            "n": np.diff(begins, append=packed.size),
+            "micros": micros,
         },
         schema=COUNTED,
     )
@@ -101,6 +106,7 @@ def merge_transitions(parts: list[pl.DataFrame]) -> pl.DataFrame:
     merged = (
         counted.group_by(KEYS)
         .agg(pl.col("n").sum().alias("transitions"), pl.col("micros").sum(), bars.alias("seconds_histogram"))
+        .with_columns(pl.col("channel", "from_step", "to_step").cast(pl.String))
         .sort(KEYS)
     )
     return merged.select(

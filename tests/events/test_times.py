@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clock import to_us
 from events.regular_times import parse_regular
-from events.times import LATEST_US, _parse_iso, parse_times
+from events.times import LATEST_US, parse_times
 
 MIDNIGHT = 1_767_571_200_000_000  # 2026-01-05T00:00:00Z
 NOON_ISH = 1_767_607_872_000_000  # 2026-01-05T10:11:12Z
@@ -199,7 +199,7 @@ def test_column_of_one_shape_is_read_as_each_text_by_itself(shape: str) -> None:
     start = datetime(2024, 2, 28, 23, 58, 1, 123456, tzinfo=timezone.utc)
     texts = [shape.format(start + timedelta(seconds=number * 0.7)) for number in range(300)]
     column = pl.Series(texts)
-    assert parse_regular(column, _parse_iso) is not None
+    assert parse_regular(column) is not None
     assert parse_times(column).to_list() == [read(text) for text in texts]
 
 
