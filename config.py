@@ -69,7 +69,7 @@ class JobRules:
     key_groups: int = 8
     writers: int = 1
     snapshot: int = 10 * SECOND
-    block_bytes: int = 16 << 20
+    block_bytes: int = 24 << 20
     release_rows: int = 75_000
 
 

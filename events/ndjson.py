@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
+from functools import cached_property
 
-import duckdb
 import polars as pl
 
 from events.arrow import read_table
+from events.engine import Engine
 from events.presets import Mapping, quote
 from events.raw import count_newlines
 
@@ -24,26 +24,25 @@ SMALLEST_BUFFER = 1 << 20
 MARK = b"\xef\xbb\xbf"  # byte order mark
 
 
-class _Reader(threading.local):
+class _Reader(Engine):
     """One connection and one scratch file per thread: blocks are read side by side."""
 
-    def __init__(self) -> None:
-        self.connection = duckdb.connect(config={"threads": 1})
-        self.connection.execute("SET produce_arrow_string_view = true")
-        self.connection.execute("SET preserve_insertion_order = true")
-        if hasattr(os, "memfd_create"):
-            self.handle = os.memfd_create("journeystream-block")
-            self.path = f"/proc/self/fd/{self.handle}"
-        else:
-            self.handle, self.path = tempfile.mkstemp(prefix="journeystream-block-")
+    @cached_property
+    def file(self) -> tuple[int, str]:
+        """The scratch file's handle and path."""
+        if not hasattr(os, "memfd_create"):
+            return tempfile.mkstemp(prefix="journeystream-block-")
+        handle = os.memfd_create("journeystream-block")
+        return handle, f"/proc/self/fd/{handle}"
 
     def load(self, payload: bytes | memoryview) -> str:
+        handle, path = self.file
         view = memoryview(payload)
         done = 0
         while done < len(view):
-            done += os.pwrite(self.handle, view[done:], done)
-        os.ftruncate(self.handle, len(view))  # last, so that the file's pages are used again
-        return self.path
+            done += os.pwrite(handle, view[done:], done)
+        os.ftruncate(handle, len(view))  # last, so that the file's pages are used again
+        return path
 
 
 _reader = _Reader()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Sequence
 
-import duckdb
 import numpy as np
 import polars as pl
 
 from config import DeadLetterLimit
 from errors import DeadLetterLimitError
+from events.engine import Engine
 from events.hashing import read_first_bytes
 
 REASONS = {
@@ -36,12 +35,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _TYPED = re.compile(r'\{\s*["}]|\[\s*(?:["{\[\]\-\d]|true|false|null)')
 
 
-class _Checker(threading.local):
-    def __init__(self) -> None:
-        self.connection = duckdb.connect(config={"threads": 1})
-
-
-_checker = _Checker()
+_checker = Engine()
 
 
 def explain_unreadable(raw: bytes) -> tuple[str, str]:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from typing import Any
 
-import duckdb
 import polars as pl
 
+from events.engine import Engine
 from events.presets import Mapping, quote
 
 LARGEST_WHOLE = 2**53  # beyond it, a float does not tell whole numbers apart
 
 
-class _Engine(threading.local):
-    def __init__(self) -> None:
-        self.connection = duckdb.connect(config={"threads": 1})
-
-
-_engine = _Engine()
+_engine = Engine()
 
 
 def select_text(frame: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:

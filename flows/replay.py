@@ -36,7 +36,7 @@ from flows.recovery import (
 )
 from sinks.manifest import Manifest, clean_up, read_manifest, remove_orphans
 from sinks.parquet import SinkRules, WarehouseSink, close_all
-from sinks.publishing import discard_undurable, find_lost, list_waiting, publish_durable, refresh_catalog
+from sinks.publishing import discard_undurable, find_lost, list_waiting, publish_durable
 from sinks.storage import Folders, hold_writer_lock, pass_point
 from sources.discover import STDIN, find_files
 from sources.files import FileSource, Position, Progress
@@ -179,8 +179,7 @@ class _Replay:
                 f"{self.folders.root}: commit {lost[0]}, which the recovery store holds as done, is missing here",
                 remedy="put the whole warehouse folder back as it was with this store, or replay into a new --warehouse",
             )
-        manifest = publish_durable(self.folders, durable, progress.epoch)
-        refresh_catalog(self.folders)
+        manifest = publish_durable(self.folders, durable, progress.epoch, refresh=True)
         pass_point("after_settle_publish")
         remove_orphans(self.folders, discard_undurable(self.folders, durable))
         return manifest, {lane: Position.load(state) for lane, state in progress.sources.items()}

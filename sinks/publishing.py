@@ -64,10 +64,13 @@ def _load(path: Path) -> Descriptor:
     )
 
 
-def publish_durable(folders: Folders, durable: dict[str, int], epoch: int, complete: str = "") -> Manifest:
+def publish_durable(
+    folders: Folders, durable: dict[str, int], epoch: int, complete: str = "", *, refresh: bool = False
+) -> Manifest:
     """Publish every commit up to `durable` (writer -> commits) in one manifest; idempotent.
 
     A commit of a later run takes back the tail of an earlier one. With nothing new the newest manifest is returned.
+    `refresh` writes the catalog in any case: a kill may have come between the two, or the folder was moved.
     """
     with hold_publish_lock(folders):
         manifest = read_manifest(folders)
@@ -78,16 +81,10 @@ def publish_durable(folders: Folders, durable: dict[str, int], epoch: int, compl
         ]
         if ready or (complete and complete != manifest.complete):
             manifest = publish(folders, _extend(manifest, ready, epoch, complete))
-        if ready or complete or not folders.catalog.exists():
+        if ready or complete or refresh or not folders.catalog.exists():
             write_catalog(folders, manifest)
         forget_published(folders, manifest)
     return manifest
-
-
-def refresh_catalog(folders: Folders) -> None:
-    """Write the catalog of the newest manifest: a kill may have come between the two, or the folder was moved."""
-    with hold_publish_lock(folders):
-        write_catalog(folders, read_manifest(folders))
 
 
 def find_lost(folders: Folders, manifest: Manifest, durable: dict[str, int]) -> list[str]:

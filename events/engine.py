@@ -1,0 +1,17 @@
+"""A DuckDB connection for each thread that asks for one, opened when it does."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+
+import duckdb
+
+
+class Engine(threading.local):
+    """Holds this thread's connection."""
+
+    @cached_property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The connection, of one thread, that keeps rows in order."""
+        return duckdb.connect(config={"threads": 1})
