@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from events.hashing import U64, to_hex
+from events.hashing import U64, mix, to_hex
 from events.schema import CODED, Schema
 from operators.columns import I64, Mask, list_runs, pick
 from operators.paths import hash_paths
@@ -17,8 +17,7 @@ from operators.paths import hash_paths
 SESSIONS: Schema = {
     "person_hash": pl.UInt64,
     "person_id": pl.String,
-    "id_high": pl.UInt64,
-    "id_low": pl.UInt64,
+    "first_hash": pl.UInt64,
     "started_us": pl.Int64,
     "last_us": pl.Int64,
     "events": pl.Int64,
@@ -28,12 +27,12 @@ SESSIONS: Schema = {
     "exit_channel": CODED,
     "exit_step": CODED,
 }
-NOTES: Schema = {"session": pl.Int64, "name": CODED}
+NOTES: Schema = {"session": pl.UInt32, "name": CODED}
 
 
 @dataclass(frozen=True)
 class OpenSessions:
-    """`sessions`: one row each (SESSIONS; `moves` counts changes of step, `id_*` are the halves of the session id).
+    """`sessions`: one row each (SESSIONS; `moves` counts changes of step, `first_hash` hashes the first event's id).
 
     `steps`, `channels`: rows (row number in `sessions`, name), in order of time within a session (NOTES).
     """
@@ -49,7 +48,7 @@ class OpenSessions:
 
     def name_ids(self) -> pl.Series:
         """Return the session ids as text; n -> n."""
-        return to_hex(self.sessions["id_high"].to_numpy(), self.sessions["id_low"].to_numpy())
+        return name_sessions(*(self.sessions[name].to_numpy() for name in ("person_hash", "started_us", "first_hash")))
 
     def keep(self, kept: Mask) -> OpenSessions:
         """Return the sessions that are marked."""
@@ -59,6 +58,12 @@ class OpenSessions:
         )
 
 
+def name_sessions(person_hash: U64, started_us: I64, first_hash: U64) -> pl.Series:
+    """Make session ids: the hash of person, start and first event, as text; n -> n."""
+    parts = (person_hash, started_us.view(np.uint64), first_hash)
+    return to_hex(mix(*parts, seed=1), mix(*parts, seed=2))
+
+
 def start_sessions() -> OpenSessions:
     """Return the state of a stream that has seen no event."""
     return OpenSessions(pl.DataFrame(schema=SESSIONS), pl.DataFrame(schema=NOTES), pl.DataFrame(schema=NOTES))
@@ -66,14 +71,14 @@ def start_sessions() -> OpenSessions:
 
 def _move_notes(notes: pl.DataFrame, place: I64) -> pl.DataFrame:
     moved = place[notes["session"].to_numpy()]
-    return notes.with_columns(pl.Series("session", moved)).filter(pl.Series(moved >= 0))
+    return notes.with_columns(pl.Series("session", moved)).filter(pl.Series(moved >= 0)).cast({"session": pl.UInt32})
 
 
 @dataclass(frozen=True)
 class Runs:
     """Stretches of rows of one session: first and last row, person, the state row that each goes on with (-1: new).
 
-    `of_row`: the run of each row. `high`, `low`: halves of the session id.
+    `of_row`: the run of each row. `first`: the hash of the id of the session's first event.
     """
 
     begin: I64
@@ -81,8 +86,7 @@ class Runs:
     person: I64
     carried: I64
     of_row: I64
-    high: U64
-    low: U64
+    first: U64
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,7 @@ def merge_runs(events: pl.DataFrame, times: I64, runs: Runs, state: OpenSessions
     first, last = (np.concatenate([np.arange(m), m + rows]) for rows in (runs.begin, runs.end))
     numbers = {
         "person_hash": np.concatenate([before["person_hash"].to_numpy(), events["person_hash"].to_numpy()[runs.begin]]),
-        "id_high": np.concatenate([before["id_high"].to_numpy(), runs.high]),
-        "id_low": np.concatenate([before["id_low"].to_numpy(), runs.low]),
+        "first_hash": np.concatenate([before["first_hash"].to_numpy(), runs.first]),
         "started_us": go_on("started_us", times[runs.begin]),
         "last_us": np.concatenate([before["last_us"].to_numpy(), times[runs.end]]),
         "events": add_up("events", runs.end - runs.begin + 1),
@@ -216,7 +219,7 @@ class Merged:
         high, low = hash_paths(path, lengths)
         return pl.DataFrame(
             {
-                "session_id": to_hex(numbers["id_high"], numbers["id_low"]),
+                "session_id": name_sessions(*(numbers[name] for name in ("person_hash", "started_us", "first_hash"))),
                 "person_id": texts["person_id"],
                 "device_id": texts["device_id"],
                 "user_id": texts["user_id"],
@@ -244,7 +247,8 @@ class Merged:
 
     @staticmethod
     def _note(log: _Log, owner: I64, row: I64) -> pl.DataFrame:
-        return pl.DataFrame({"session": owner, "name": pick(log.column, row)}, schema=NOTES)
+        session = pl.Series("session", owner.astype(np.uint32))
+        return pl.DataFrame([session, pick(log.column, row).alias("name")])
 
 
 CLOSED: Schema = {

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from config import SessionRules
-from events.hashing import hash_strings, mix, to_hex
+from events.hashing import hash_strings
 from events.schema import CODED, SESSIONS, UTC
 from operators.columns import I64, Mask, mark_changes, match_keys, pick, read_us, to_date, to_utc
-from operators.open_sessions import CLOSED, Notes, OpenSessions, Runs, merge_runs, start_sessions
+from operators.open_sessions import CLOSED, Notes, OpenSessions, Runs, merge_runs, name_sessions, start_sessions
 
 __all__ = ["OpenSessions", "Sessionized", "finish_sessions", "match_state", "sessionize", "start_sessions"]
 
@@ -127,18 +127,10 @@ def _cut_sessions(
         goes_on[cut] = -1
     end = np.append(begin[1:], n) - 1 if begin.size else begin
     on = goes_on[begin]
-    high, low = _make_ids(events, times, begin)
+    hashes = hash_strings(pick(events["event_id"], begin))
     if state.height:
-        high = np.where(on >= 0, state["id_high"].to_numpy()[on], high)
-        low = np.where(on >= 0, state["id_low"].to_numpy()[on], low)
-    return Runs(begin, end, (np.cumsum(first) - 1)[begin], on, of_row, high, low)
-
-
-def _make_ids(events: pl.DataFrame, times: I64, begin: I64) -> tuple[np.ndarray, np.ndarray]:
-    person = events["person_hash"].to_numpy()[begin]
-    first = hash_strings(pick(events["event_id"], begin))
-    start = times[begin].view(np.uint64)
-    return mix(person, start, first, seed=1), mix(person, start, first, seed=2)
+        hashes = np.where(on >= 0, state["first_hash"].to_numpy()[on], hashes)
+    return Runs(begin, end, (np.cumsum(first) - 1)[begin], on, of_row, hashes)
 
 
 def _find_moves(step: pl.Series, runs: Runs, state: OpenSessions) -> tuple[pl.Series, Mask]:
@@ -174,18 +166,21 @@ def _number_events(
     events: pl.DataFrame, times: I64, runs: Runs, state: OpenSessions, previous: pl.Series
 ) -> pl.DataFrame:
     index = np.arange(len(times), dtype=np.int64) - runs.begin[runs.of_row]
+    started = times[runs.begin]
     since = np.empty_like(times)
     since[1:] = times[:-1]
     since[runs.begin] = times[runs.begin]
     on = np.flatnonzero(runs.carried >= 0)
     if on.size:
         rows, behind = runs.carried[on], np.zeros(runs.begin.size, dtype=np.int64)
+        started[on] = state.sessions["started_us"].to_numpy()[rows]
         behind[on] = state.sessions["events"].to_numpy()[rows]
         index += behind[runs.of_row]
         since[runs.begin[on]] = state.sessions["last_us"].to_numpy()[rows]
+    ids = name_sessions(events["person_hash"].to_numpy()[runs.begin], started, runs.first)
     return events.hstack(
         [
-            pick(to_hex(runs.high, runs.low), runs.of_row).alias("session_id"),
+            pick(ids, runs.of_row).alias("session_id"),
             pl.Series("session_index", index.astype(np.int32)),
             previous.alias("previous_step"),
             pl.Series("previous_us", since),

@@ -19,7 +19,7 @@ MAGIC = b"JST2"
 def save_state(state: GroupState) -> bytes:
     """Write the state; frames are written as Arrow IPC streams, so they can be read by any Arrow library."""
     held = state.open
-    frames = [("open/sessions", held.sessions), ("open/steps", held.steps), ("open/channels", held.channels)]
+    frames = [("open/sessions", _pack_ids(held.sessions)), ("open/steps", held.steps), ("open/channels", held.channels)]
     frames += [(f"chains/{name}", frame) for name, frame in state.chains.items()]
     for partition, kept in state.buffer.items():
         parts = [frame for frame in kept if frame.height]
@@ -66,13 +66,29 @@ def _read_state(data: bytes) -> GroupState:
         at += size
         kind, _, key = name.partition("/")
         if kind == "open":
-            opened[key] = frame.select((SESSIONS if key == "sessions" else NOTES).keys())
+            opened[key] = _unpack_ids(frame) if key == "sessions" else frame.select(NOTES.keys())
         elif kind == "chains":
             state.chains[key] = frame.select(CHAINS.keys())
         else:
             state.buffer[key] = [frame]
     state.open = OpenSessions(opened["sessions"], opened["steps"], opened["channels"])
     return state
+
+
+def _pack_ids(sessions: pl.DataFrame) -> pl.DataFrame:
+    """Leave out ids that are the person's own, as one of the two mostly is; a mark says where."""
+    person = sessions["person_id"]
+    columns = []
+    for name in ("device_id", "user_id"):
+        own = (sessions[name] == person).fill_null(False)
+        columns += [own.alias(f"own_{name}"), sessions[name].set(own, None)]
+    return sessions.with_columns(columns)
+
+
+def _unpack_ids(sessions: pl.DataFrame) -> pl.DataFrame:
+    person = pl.col("person_id")
+    ids = [pl.when(f"own_{name}").then(person).otherwise(name).alias(name) for name in ("device_id", "user_id")]
+    return sessions.with_columns(ids).select(SESSIONS.keys())
 
 
 def _write_frame(frame: pl.DataFrame) -> bytes:
