@@ -63,6 +63,23 @@ class DeadLetterLimit:
 
 
 @dataclass(frozen=True)
+class SourceRules:
+    """A broker to read from: its topics, where to begin (earliest, latest or a time), and settings passed on to it.
+
+    `format` is that of `[input]` where it is empty.
+    """
+
+    name: str
+    servers: str
+    topics: tuple[str, ...]
+    kind: str = "kafka"
+    group: str = "journeystream"
+    start: str = "earliest"
+    format: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class JobRules:
     """How the job runs; of these only `key_groups` and `writers` are fixed when a warehouse is made."""
 
@@ -71,6 +88,7 @@ class JobRules:
     snapshot: int = 10 * SECOND
     block_bytes: int = 24 << 20
     release_rows: int = 75_000
+    idle_after: int = MINUTE
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,7 @@ class Config:
     funnels: tuple[FunnelRules, ...] = ()
     dead_letters: DeadLetterLimit = DeadLetterLimit()
     job: JobRules = JobRules()
+    sources: tuple[SourceRules, ...] = ()
 
     def fingerprint(self) -> dict[str, str]:
         """Return a digest per part whose change would change the tables."""

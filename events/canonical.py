@@ -59,7 +59,7 @@ def canonicalise(
 
     Row relation: every row of `text` is one row of `events` or one of `dead`; both keep the order.
     `step` is None where every step is the event's name. Times are UTC microseconds; `now_us` bounds the future
-    where a record has no received_at.
+    where a record has no received_at and its source does not know when it came.
     """
     numbers = (
         pl.int_range(text.height, eager=True, dtype=pl.Int64) if lines is None else pl.Series(lines, dtype=pl.Int64)
@@ -70,13 +70,13 @@ def canonicalise(
     name = _blank_to_null(text["event_name"])
     person = user if device.null_count() == device.len() else _prefer(user, device)
     columns = {"time": time, "received": received, "person_id": person, "user_id": user, "device_id": device}
-    columns |= {"event_name": name, "line": numbers}
+    columns |= {"event_name": name, "line": numbers, "now": _find_now(block, numbers, now_us)}
     work = text.with_columns(column.alias(key) for key, column in columns.items())
     dead = pl.DataFrame(schema=DEAD_LETTERS)
-    if not _is_all_good(columns, rules, now_us):
+    if not _is_all_good(columns, rules):
         work = work.with_columns(find_nested(person).alias("person_nested"), find_nested(name).alias("name_nested"))
-        good = _is_good(work, rules, now_us)
-        dead = _bury(work.filter(~good), block, rules, now_us)
+        good = _is_good(work, rules)
+        dead = _bury(work.filter(~good), block, rules)
         work = work.filter(good)
     return Decoded(block, _finish(work, block, step), work["line"], dead, text.height)
 
@@ -86,7 +86,14 @@ def _prefer(first: pl.Series, second: pl.Series) -> pl.Series:
     return first if known.all() else first.zip_with(known, second)
 
 
-def _is_all_good(columns: dict[str, pl.Series], rules: InputRules, now_us: int) -> bool:
+def _find_now(block: RawBlock, lines: pl.Series, now_us: int) -> pl.Series:
+    """Return when each record came; what a source does not know is the time at which the run began."""
+    if block.received is None:
+        return pl.Series([now_us], dtype=pl.Int64).new_from_index(0, lines.len())
+    return pl.Series(block.received[lines.to_numpy()])
+
+
+def _is_all_good(columns: dict[str, pl.Series], rules: InputRules) -> bool:
     """Tell at little cost that no row can be bad; False where rows have to be looked at one by one."""
     time, person, name = columns["time"], columns["person_id"], columns["event_name"]
     if time.len() == 0 or any(column.null_count() for column in (time, person, name)):
@@ -94,7 +101,8 @@ def _is_all_good(columns: dict[str, pl.Series], rules: InputRules, now_us: int) 
     if columns["received"].null_count() < time.len():
         return False
     times = time.to_numpy()
-    if times.min() < EARLIEST_US or times.max() >= min(LATEST_US, now_us + rules.max_future + 1):
+    soonest = int(columns["now"].to_numpy().min())
+    if times.min() < EARLIEST_US or times.max() >= min(LATEST_US, soonest + rules.max_future + 1):
         return False
     # Nested ids and names begin with a bracket, and so do the reserved names.
     return not any(IS_BRACKET[read_first_bytes(column)].any() for column in (person, name))
@@ -117,25 +125,25 @@ def _read_id(text: pl.Series) -> pl.Series:
     return text.set(missing, None) if missing.any() else text
 
 
-def _latest(rules: InputRules, now_us: int) -> pl.Expr:
+def _latest(rules: InputRules) -> pl.Expr:
     # A receipt that has not happened yet is the sender's clock, and no proof of the event's time.
-    known = pl.when(pl.col("received") <= now_us + rules.max_future).then(pl.col("received"))
-    return known.otherwise(now_us) + rules.max_future
+    known = pl.when(pl.col("received") <= pl.col("now") + rules.max_future).then(pl.col("received"))
+    return known.otherwise(pl.col("now")) + rules.max_future
 
 
 def _is_reserved() -> pl.Expr:
     return (pl.col("event_name") == START) | (pl.col("event_name") == END)
 
 
-def _is_good(work: pl.DataFrame, rules: InputRules, now_us: int) -> pl.Series:
+def _is_good(work: pl.DataFrame, rules: InputRules) -> pl.Series:
     time, person = pl.col("time"), pl.col("person_id")
-    in_range = (time >= EARLIEST_US) & (time < LATEST_US) & (time <= _latest(rules, now_us))
+    in_range = (time >= EARLIEST_US) & (time < LATEST_US) & (time <= _latest(rules))
     wrong = person.is_null() | pl.col("person_nested") | pl.col("name_nested") | _is_reserved()
     good = in_range & ~wrong & pl.col("event_name").is_not_null()
     return work.select(good.fill_null(False)).to_series()
 
 
-def _bury(bad: pl.DataFrame, block: RawBlock, rules: InputRules, now_us: int) -> pl.DataFrame:
+def _bury(bad: pl.DataFrame, block: RawBlock, rules: InputRules) -> pl.DataFrame:
     raws = read_raw(block, bad["line"].to_list())
     time, person = pl.col("time"), pl.col("person_id")
     reason = (
@@ -145,7 +153,7 @@ def _bury(bad: pl.DataFrame, block: RawBlock, rules: InputRules, now_us: int) ->
         .then(pl.lit("bad_time"))
         .when((time < EARLIEST_US) | (time >= LATEST_US))
         .then(pl.lit("time_out_of_range"))
-        .when(time > _latest(rules, now_us))
+        .when(time > _latest(rules))
         .then(pl.lit("future"))
         .when(person.is_null())
         .then(pl.lit("no_person"))

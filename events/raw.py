@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from events.csvrows import split_records
@@ -24,7 +25,7 @@ class RawBlock:
 
     `first_position` is the source_position of the first line; `header` names CSV columns; `oversized` marks
     the beginning of one record that is too large to be read whole; `limit` is the largest size of a record; `lines`: how
-    many lines of text there are, 0 if not counted yet.
+    many lines of text there are, 0 if not counted yet; `received`: when each line came (microseconds), if that is known.
     """
 
     kind: str
@@ -36,11 +37,12 @@ class RawBlock:
     oversized: bool = False
     limit: int = MAX_RECORD
     lines: int = 0
+    received: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
 class LaneEnd:
-    """A source partition has nothing more to read."""
+    """A source partition has nothing more to read, or nothing for now: it holds up the others no longer."""
 
     partition: str
 

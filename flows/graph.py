@@ -17,6 +17,7 @@ from operators.stream import AcceptLogic, Delivery, GroupLogic, Output
 from operators.transitions import merge_transitions
 from sinks.parquet import Merge, WarehouseSink
 from sources.files import FileSource, LaneItem
+from sources.kafka import KafkaSource
 
 FLOW = "journeys"
 SOURCE_STEP = f"{FLOW}.read"
@@ -38,7 +39,9 @@ MERGES: dict[str, Merge] = {
 }
 
 
-def build_flow(source: FileSource, sink: WarehouseSink, config: Config, is_stopping: Callable[[], bool]) -> Dataflow:
+def build_flow(
+    source: FileSource | KafkaSource, sink: WarehouseSink, config: Config, is_stopping: Callable[[], bool]
+) -> Dataflow:
     """Put sources, operators and sink together; key groups are the keys of the stateful step."""
     partitions = frozenset(source.list_parts())
     writers = config.job.writers

@@ -40,6 +40,7 @@ from sinks.publishing import discard_undurable, find_lost, list_waiting, publish
 from sinks.storage import Folders, hold_writer_lock, pass_point
 from sources.discover import STDIN, find_files
 from sources.files import FileSource, Position, Progress
+from sources.kafka import KafkaSource
 from sources.lanes import Lane, check_lanes, plan_lanes
 
 PUBLISH_EVERY_S = 0.5
@@ -93,7 +94,7 @@ def run_replay(options: ReplayOptions, config: Config, watch: Watcher | None = N
         return _run_member(options, config, folders, watch)
     try:
         with hold_writer_lock(folders, "journeys replay"):
-            return _Replay(options, config, folders).run(watch)
+            return Job(options, config, folders).run(watch)
     except OSError as problem:
         raise WarehouseError(
             f"{folders.root}: can't be written or read ({problem})",
@@ -101,7 +102,9 @@ def run_replay(options: ReplayOptions, config: Config, watch: Watcher | None = N
         ) from problem
 
 
-class _Replay:
+class Job:
+    """One run on a warehouse: what a replay and a live job have in common, and the replay itself."""
+
     def __init__(self, options: ReplayOptions, config: Config, folders: Folders) -> None:
         self.options, self.config, self.folders = options, config, folders
         self.store = options.recovery or folders.recovery
@@ -111,7 +114,8 @@ class _Replay:
     def run(self, watch: Watcher | None) -> ReplayResult:
         metadata = read_metadata(self.folders)
         check_settings(self.folders, self.config, metadata)
-        manifest, positions = self._settle(metadata)
+        manifest, states = self.settle(metadata)
+        positions = {lane: Position.load(state) for lane, state in states.items()}
         decode = make_decoder(self.config.input, self.config.steps, to_us(self.options.clock()))
         # Of what no durable epoch has read, nothing needs to be remembered.
         known = load_lanes(metadata) if positions else ()
@@ -130,20 +134,20 @@ class _Replay:
         pass_point("after_metadata")
         if self.options.on_start is not None:
             self.options.on_start(Start(lanes, positions))
-        source = FileSource(lanes, decode, self.config, self.stop.is_set, self._note_durable)
+        source = FileSource(lanes, decode, self.config, self.stop.is_set, self.note_durable)
         sink = WarehouseSink(SinkRules(self.folders, run, self.config.job.writers, MERGES))
-        with _stop_on_signals(self.stop), self._publishing(source.progress, watch):
-            self._execute(source, sink)
+        with stop_on_signals(self.stop), self.publishing(source.progress, watch):
+            self.execute(source, sink)
         stopped = self.stop.is_set()
         if not self.options.use_recovery and not stopped:
             close_all(sink.opened)
             manifest = publish_durable(self.folders, {part.name: part.commits for part in sink.opened}, 1, inputs)
         elif self.options.use_recovery:
-            manifest = self._publish("" if stopped else inputs)
+            manifest = self.publish("" if stopped else inputs)
         clean_up(self.folders)
         return ReplayResult("stopped" if stopped else "finished", manifest, notes, lanes)
 
-    def _settle(self, metadata: dict[str, object]) -> tuple[Manifest, dict[str, Position]]:
+    def settle(self, metadata: dict[str, object]) -> tuple[Manifest, dict[str, bytes]]:
         """Bring the folder to the last durable epoch: publish what it holds, discard what lies beyond."""
         manifest = read_manifest(self.folders)
         if not self.options.use_recovery:
@@ -182,9 +186,10 @@ class _Replay:
         manifest = publish_durable(self.folders, durable, progress.epoch, refresh=True)
         pass_point("after_settle_publish")
         remove_orphans(self.folders, discard_undurable(self.folders, durable))
-        return manifest, {lane: Position.load(state) for lane, state in progress.sources.items()}
+        return manifest, progress.sources
 
-    def _execute(self, source: FileSource, sink: WarehouseSink) -> None:
+    def execute(self, source: FileSource | KafkaSource, sink: WarehouseSink) -> None:
+        """Run the dataflow to its end; raises JourneyError."""
         flow = build_flow(source, sink, self.config, self.stop.is_set)
         recovery = RecoveryConfig(str(self.store)) if self.options.use_recovery else None
         try:
@@ -206,7 +211,8 @@ class _Replay:
         finally:
             source.close()
 
-    def _publish(self, complete: str = "") -> Manifest:
+    def publish(self, complete: str = "") -> Manifest:
+        """Publish all that is durable, once the dataflow has ended."""
         progress = read_progress(self.store, SOURCE_STEP, SINK_STEP)
         durable = {part: int(state) for part, state in progress.sinks.items()}
         if complete and any(commit > durable.get(part, 0) for part, commit in list_waiting(self.folders).items()):
@@ -216,7 +222,8 @@ class _Replay:
             )
         return publish_durable(self.folders, durable, progress.epoch, complete)
 
-    def _note_durable(self) -> None:
+    def note_durable(self) -> None:
+        """Take note that an epoch has become durable; called from a worker's thread."""
         # Called between two epochs: no commit of the next one can have been written, so all that waits is durable.
         self.durable.put(list_waiting(self.folders))
         pass_point("epoch_durable")
@@ -232,7 +239,7 @@ class _Replay:
         return waiting
 
     @contextmanager
-    def _publishing(self, progress: Progress, watch: Watcher | None) -> Iterator[None]:
+    def publishing(self, progress: Progress, watch: Watcher | None) -> Iterator[None]:
         """Publish every epoch once it is durable, beside the dataflow."""
         manifest, failure = read_manifest(self.folders), []
 
@@ -267,12 +274,12 @@ def _run_member(options: ReplayOptions, config: Config, folders: Folders, watch:
     """A further process of a cluster: the first one prepares, publishes and finishes."""
     metadata = read_metadata(folders)
     lanes = load_lanes(metadata)
-    member = _Replay(options, config, folders)
+    member = Job(options, config, folders)
     decode = make_decoder(config.input, config.steps, to_us(options.clock()))
-    source = FileSource(lanes, decode, config, member.stop.is_set, member._note_durable)
+    source = FileSource(lanes, decode, config, member.stop.is_set, member.note_durable)
     sink = WarehouseSink(SinkRules(folders, int(metadata["run"]), config.job.writers, MERGES))
-    with _stop_on_signals(member.stop), member._publishing(source.progress, watch):
-        member._execute(source, sink)
+    with stop_on_signals(member.stop), member.publishing(source.progress, watch):
+        member.execute(source, sink)
     return ReplayResult("stopped" if member.stop.is_set() else "finished", read_manifest(folders), [], lanes)
 
 
@@ -283,7 +290,7 @@ def digest_inputs(lanes: Sequence[Lane]) -> str:
 
 
 @contextmanager
-def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
+def stop_on_signals(stop: threading.Event) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the run at an epoch; a second Ctrl-C ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield

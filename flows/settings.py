@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from config import Config, DeadLetterLimit, FunnelRules, InputRules, JobRules, SessionRules, StepRule
+from config import Config, DeadLetterLimit, FunnelRules, InputRules, JobRules, SessionRules, SourceRules, StepRule
 from errors import ConfigError
 from events.steps import compile_rule
 from flows.settings_document import Document, read_document, suggest
@@ -19,6 +19,7 @@ from flows.settings_keys import (
     JOB,
     SECTIONS,
     SESSIONS,
+    SOURCE,
     STAGE,
     STEPS,
     TOP_LEVEL,
@@ -49,6 +50,7 @@ def load_config(path: Path | None, overrides: Mapping[str, object] = _NO_OVERRID
         funnels=_read_funnels(document),
         dead_letters=DeadLetterLimit(**_read_section(document, ("dead_letters",), DEAD_LETTERS)),
         job=JobRules(**_read_section(document, ("job",), JOB)),
+        sources=_read_sources(document),
     )
 
 
@@ -132,6 +134,21 @@ def _read_steps(document: Document) -> tuple[StepRule, ...]:
             raise document.fail((*path, "where"), error.problem, error.remedy) from None
         rules.append(rule)
     return tuple(rules)
+
+
+def _read_sources(document: Document) -> tuple[SourceRules, ...]:
+    entries = document.get(("source",))
+    if entries is None:
+        return ()
+    if not isinstance(entries, list):
+        raise document.fail(("source",), "should be a list of brokers", "write [[source]] above each one's keys")
+    sources: list[SourceRules] = []
+    for number in range(len(entries)):
+        path: KeyPath = ("source", number)
+        sources.append(SourceRules(**_read_section(document, path, SOURCE)))
+        if any(other.name == sources[-1].name for other in sources[:-1]):
+            raise document.fail((*path, "name"), "another source has this name", "give each source a name of its own")
+    return tuple(sources)
 
 
 def _read_stages(document: Document) -> dict[str, tuple[str, ...]]:

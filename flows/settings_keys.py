@@ -12,9 +12,12 @@ from flows.settings_values import (
     read_choice,
     read_duration,
     read_integer,
+    read_name,
+    read_settings,
     read_share,
     read_size,
     read_source_paths,
+    read_start,
     read_step_name,
     read_text,
     read_texts,
@@ -67,6 +70,17 @@ JOB: Keys = {
     "snapshot": Key(read_duration(1)),
     "block": Key(read_size(1 << 10, 1 << 30), field="block_bytes"),
     "release_rows": Key(read_integer(1, 10**9)),
+    "idle_after": Key(read_duration(1)),
+}
+SOURCE: Keys = {
+    "name": Key(read_name, required=True),
+    "kind": Key(read_choice("kafka")),
+    "servers": Key(read_text, required=True),
+    "topics": Key(read_texts(1), required=True),
+    "group": Key(read_text),
+    "start": Key(read_start),
+    "format": Key(read_choice("segment", "rudderstack", *FORMATS, same={"rudderstack": "segment"})),
+    "settings": Key(read_settings),
 }
 # NAME stands for any name.
 STAGE = Key(read_texts(1))
@@ -79,6 +93,7 @@ SECTIONS: dict[str, Keys] = {
     "funnels.NAME": FUNNEL,
     "dead_letters": DEAD_LETTERS,
     "job": JOB,
+    "source": SOURCE,
 }
 TOP_LEVEL = tuple(dict.fromkeys(section.split(".")[0] for section in SECTIONS))
 

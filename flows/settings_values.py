@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from decimal import Decimal
 
 from config import DAY, HOUR, MINUTE, SECOND
@@ -143,6 +144,38 @@ def read_text(value: object) -> str:
 def read_any_text(value: object) -> str:
     """Read a text, which may be empty."""
     return value if value == "" and isinstance(value, str) else read_text(value)
+
+
+def read_name(value: object) -> str:
+    """Read the name of a source, which becomes part of its partitions' names."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        raise BadValueError("a name of letters, digits, - and _")
+    return value
+
+
+def read_start(value: object) -> str:
+    """Read where a source begins: earliest, latest, or an ISO time."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if value in ("earliest", "latest"):
+        return str(value)
+    try:
+        datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError:
+        raise BadValueError('"earliest", "latest" or a time such as "2026-01-31T06:00:00Z"') from None
+    return str(value)
+
+
+def read_settings(value: object) -> dict[str, str]:
+    """Read settings that are passed on: names to texts, numbers or truth values."""
+    if not isinstance(value, dict):
+        raise BadValueError('a table such as { "security.protocol" = "SASL_SSL" }')
+    found = {}
+    for name, one in value.items():
+        if not isinstance(one, str | int | float):
+            raise BadValueError(f"a table of texts and numbers ({name} is neither)")
+        found[str(name)] = str(one).lower() if isinstance(one, bool) else str(one)
+    return found
 
 
 def read_step_name(value: object) -> str:

@@ -29,7 +29,7 @@ from operators.journey import (
 )
 from operators.state import load_state, save_state
 
-PARTITION_STATE = struct.Struct("<4sqqq?")
+PARTITION_STATE = struct.Struct("<4sqqq")
 
 
 @dataclass(frozen=True)
@@ -53,34 +53,36 @@ class AcceptLogic(StatefulBatchLogic[Decoded | LaneHead | LaneEnd | EpochEnd, De
 
     def __init__(self, config: Config, state: bytes | None) -> None:
         self.config = config
-        self.latest, self.received, self.dead, self.ended = BEGINNING, 0, 0, False
+        self.latest, self.received, self.dead = BEGINNING, 0, 0
         if state is not None:
-            _, self.latest, self.received, self.dead, self.ended = PARTITION_STATE.unpack(state)
+            _, self.latest, self.received, self.dead = PARTITION_STATE.unpack(state)
+        self.ended = False  # or idle; until a partition says so again in this run, it is waited for
 
     def on_batch(self, values: list[Decoded | LaneHead | LaneEnd | EpochEnd]) -> tuple[Iterable[Delivery], bool]:
         return [self._take(value) if isinstance(value, Decoded) else self._mark(value) for value in values], False
 
     def _mark(self, mark: LaneHead | LaneEnd | EpochEnd) -> Delivery:
-        is_end = isinstance(mark, LaneEnd)
+        if not isinstance(mark, EpochEnd):
+            self.ended = isinstance(mark, LaneEnd)
         # An event that waits at a lane's head is the next one there: what follows it is late if it is much older.
         latest = max(self.latest, mark.time) if isinstance(mark, LaneHead) else self.latest
         groups, flush = self.config.job.key_groups, not isinstance(mark, LaneHead)
         batches = [
-            (group, GroupBatch(mark.partition, latest, not is_end, None, flush, (group + 1) / groups))
+            (group, GroupBatch(mark.partition, latest, not self.ended, None, flush, (group + 1) / groups))
             for group in range(groups)
         ]
         return Delivery(batches, None)
 
     def _take(self, decoded: Decoded) -> Delivery:
         accepted = accept_events(decoded, self.latest, self.config.sessions.allowed_lateness)
-        self.latest = accepted.latest
+        self.latest, self.ended = accepted.latest, False
         self.received += accepted.received
         self.dead += accepted.dead.height
         check_limit(self.config.dead_letters, self.received, self.dead, accepted.dead)
         return Delivery(split_groups(accepted, self.config.job.key_groups), _record(accepted))
 
     def snapshot(self) -> bytes:
-        return PARTITION_STATE.pack(b"JSP1", self.latest, self.received, self.dead, self.ended)
+        return PARTITION_STATE.pack(b"JSP2", self.latest, self.received, self.dead)
 
 
 def split_groups(accepted: Accepted, groups: int) -> list[tuple[int, GroupBatch]]:
@@ -135,7 +137,7 @@ class GroupLogic(StatefulBatchLogic[GroupBatch, Output, bytes]):
             if tables:
                 out.append(Output(tables))
             flush = flush or batch.flush
-        if self.waiting >= self.enough or (flush and self.waiting):
+        if self.waiting >= self.enough or (flush and (self.waiting or self.state.open.height)):
             self.enough = 0 if flush else rows
             watermark = find_watermark(self.state, self.partitions, self.config.sessions.allowed_lateness)
             if watermark > self.state.released:

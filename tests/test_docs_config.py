@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from config import Config, FunnelRules
+from config import Config, FunnelRules, SourceRules
 from events.steps import FUNCTIONS, RULE_COLUMNS
 from flows.settings import list_keys, load_config
 
@@ -20,7 +20,7 @@ else:
     import tomli as tomllib
 
 PAGE = (Path(__file__).parents[1] / "docs" / "config.md").read_text(encoding="utf-8")
-SECTION_OF = {"steps": "[[steps]]", "input.fields": "[input.fields]"}
+SECTION_OF = {"steps": "[[steps]]", "source": "[[source]]", "input.fields": "[input.fields]"}
 
 
 class Row(NamedTuple):
@@ -69,6 +69,8 @@ def get_default(row: Row) -> object:
     section, _, name = row.key.rpartition(".")
     if section == "funnels.NAME":
         return next(one.default for one in fields(FunnelRules) if one.name == name)
+    if section == "source":
+        return next(one.default for one in fields(SourceRules) if one.name == name)
     return getattr(getattr(Config(), section), list_keys()[row.key].field or name)
 
 
@@ -79,8 +81,10 @@ def test_documented_default_is_the_one_in_code(row: Row) -> None:
         assert row.default == "required"
     elif row.key.startswith("input.fields."):
         assert row.default == "preset"
-    elif row.key == "stages.NAME":
+    elif row.key in ("stages.NAME", "source.settings"):
         assert row.default == "none"
+    elif row.key == "source.format":
+        assert row.default == "as `[input]`"
     else:
         assert key.read(read_value(row.default)) == get_default(row)
 
@@ -88,15 +92,21 @@ def test_documented_default_is_the_one_in_code(row: Row) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
 def test_example_is_accepted_and_is_not_the_default(row: Row) -> None:
     value = list_keys()[row.key].read(read_value(row.example))
-    assert row.default in ("required", "preset", "none") or value != get_default(row)
+    words = ("required", "preset", "none", "as `[input]`")
+    assert row.default in words or row.key == "source.kind" or value != get_default(row)
 
 
 def test_all_examples_together_are_a_config() -> None:
-    options: dict[str, Any] = {row.key: read_value(row.example) for row in ROWS if not row.key.startswith("steps.")}
-    options["steps"] = [{row.key[6:]: read_value(row.example) for row in ROWS if row.key.startswith("steps.")}]
+    options: dict[str, Any] = {
+        row.key: read_value(row.example) for row in ROWS if not row.key.startswith(("steps.", "source."))
+    }
+    for name in ("steps", "source"):
+        rows = [row for row in ROWS if row.key.startswith(f"{name}.")]
+        options[name] = [{row.key.partition(".")[2]: read_value(row.example) for row in rows}]
     config = load_config(None, options)
     assert len(config.input.fields) == 12
     assert config.steps[0].name == "product"
+    assert config.sources[0].settings == {"security.protocol": "SASL_SSL"}
 
 
 def find_names(start: str, end: str) -> set[str]:

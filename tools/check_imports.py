@@ -8,8 +8,7 @@
 - sources, operators and sinks don't import one another.
 - Bytewax is imported in sources, sinks, flows and operators/stream.py: the engine stays at the edge.
 - DuckDB is imported where the warehouse is read or rewritten: sinks/catalog.py, the sinks that rewrite tables, maps.
-  Besides, the parsers use it: events/ndjson.py, events/tabular.py, and events/rejects.py, which says why a line could
-  not be parsed. DuckDB's JSON reader takes half of the processor time of Polars' for the same lines, and it runs in
+  Besides, the parsers use it, by events/engine.py. DuckDB's JSON reader takes half of the processor time of Polars' for the same lines, and it runs in
   memory there, without files and without state.
 - Only clock.py asks what time it is, so that time is a parameter everywhere else.
 - No assert outside tests: it vanishes under -O, and a user's mistake deserves an error with a remedy.
@@ -44,9 +43,7 @@ DUCKDB = (
     "flows/forgetting.py",
     "flows/backfill.py",
     "maps/",
-    "events/ndjson.py",
-    "events/tabular.py",
-    "events/rejects.py",
+    "events/engine.py",
 )
 LIBRARIES = {"bytewax": BYTEWAX, "duckdb": DUCKDB, "pickle": ("flows/recovery.py", "flows/standstill.py")}
 WALL_CLOCK = {

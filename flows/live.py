@@ -1,0 +1,113 @@
+"""A live job: consume brokers until it is told to stop, with the operators, tables and guarantees of a replay."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from clock import Clock, read_system_clock, to_us
+from config import Config, InputRules, SourceRules
+from errors import ConfigError, RecoveryError, WarehouseError
+from events.decode import Decoder, make_decoder
+from flows.graph import MERGES
+from flows.job import check_settings, read_metadata, write_metadata
+from flows.recovery import read_identity
+from flows.replay import Job, ReplayOptions, ReplayResult, Watcher, stop_on_signals
+from sinks.manifest import clean_up
+from sinks.parquet import SinkRules, WarehouseSink
+from sinks.storage import Folders, hold_writer_lock
+from sources.kafka import KafkaSource
+from sources.kafka_topics import KafkaPart, list_partitions
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    """What a live job is told beside its config; `environment` fills in ${NAME} in its sources."""
+
+    warehouse: Path
+    workers: int = 1
+    recovery: Path | None = None
+    clock: Clock = read_system_clock
+    stop: threading.Event | None = None
+    environment: dict[str, str] | None = None
+
+
+def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None) -> ReplayResult:
+    """Consume the config's sources into a warehouse until a signal or `stop`; raises JourneyError.
+
+    A stop leaves sessions open in the recovery store: the same command goes on as if nothing had happened.
+    """
+    if not config.sources:
+        raise ConfigError("there is no [[source]] to read from", remedy="add one to journey.toml: see docs/live.md")
+    environment = dict(os.environ) if options.environment is None else options.environment
+    parts = tuple(part for rules in config.sources for part in list_partitions(rules, environment))
+    folders = Folders(options.warehouse)
+    try:
+        with hold_writer_lock(folders, "journeys run"):
+            return _run(options, config, folders, parts, environment, watch)
+    except OSError as problem:
+        raise WarehouseError(
+            f"{folders.root}: can't be written or read ({problem})",
+            remedy="give it space and permission, then run the same command again: it goes on at the last commit",
+        ) from problem
+
+
+def _run(
+    options: LiveOptions,
+    config: Config,
+    folders: Folders,
+    parts: tuple[KafkaPart, ...],
+    environment: dict[str, str],
+    watch: Watcher | None,
+) -> ReplayResult:
+    job = Job(
+        ReplayOptions(
+            (),
+            options.warehouse,
+            workers=options.workers,
+            recovery=options.recovery,
+            clock=options.clock,
+            stop=options.stop,
+        ),
+        config,
+        folders,
+    )
+    metadata = read_metadata(folders)
+    check_settings(folders, config, metadata)
+    _, states = job.settle(metadata)
+    check_parts(folders, parts, states)
+    run = int(metadata.get("run", 0)) + 1
+    write_metadata(folders, config, (), run, read_identity(job.store))
+    source = KafkaSource(parts, make_decoders(config, options.clock), config, environment, options.clock)
+    source.is_stopping, source.on_durable = job.stop.is_set, job.note_durable
+    sink = WarehouseSink(SinkRules(folders, run, config.job.writers, MERGES))
+    with stop_on_signals(job.stop), job.publishing(source.progress, watch):
+        job.execute(source, sink)
+    manifest = job.publish()
+    clean_up(folders)
+    return ReplayResult("stopped", manifest)
+
+
+def check_parts(folders: Folders, parts: tuple[KafkaPart, ...], states: dict[str, bytes]) -> None:
+    """Raise RecoveryError where the store knows a partition that is not among the sources now."""
+    gone = sorted(states.keys() - {part.name for part in parts})
+    if gone:
+        raise RecoveryError(
+            f"{folders.root} goes on from {gone[0]}, which is not among the sources now",
+            remedy="put the source back into journey.toml as it was, or run into a new --warehouse",
+        )
+
+
+def make_decoders(config: Config, clock: Clock) -> dict[str, Decoder]:
+    """Make each source's decoder."""
+    return {
+        rules.name: make_decoder(choose_input(config.input, rules), config.steps, to_us(clock()))
+        for rules in config.sources
+    }
+
+
+def choose_input(rules: InputRules, source: SourceRules) -> InputRules:
+    """Return `[input]` with the source's own format, if it has one; fields mapped under [input] stay with its format."""
+    return replace(rules, format=source.format, fields={}) if source.format else rules
