@@ -8,8 +8,8 @@
 - sources, operators and sinks don't import one another.
 - Bytewax is imported in sources, sinks, flows and operators/stream.py: the engine stays at the edge.
 - DuckDB is imported where the warehouse is read or rewritten: sinks/catalog.py, the sinks that rewrite tables, maps.
-  Besides, the parsers use it, by events/engine.py. DuckDB's JSON reader takes half of the processor time of Polars' for the same lines, and it runs in
-  memory there, without files and without state.
+  Besides, the parsers use it, by events/engine.py. DuckDB's JSON reader takes half of the processor time of Polars'
+  for the same lines, and it runs in memory there, without files and without state.
 - Only clock.py asks what time it is, so that time is a parameter everywhere else.
 - No assert outside tests: it vanishes under -O, and a user's mistake deserves an error with a remedy.
 - pickle only in flows/recovery.py and flows/standstill.py, which read and change what Bytewax pickled.
