@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config import DAY, HOUR, MINUTE, SECOND, Config, FunnelRules, InputRules
+from config import DAY, HOUR, MINUTE, SECOND, Config, FunnelRules, InputRules, SourceRules
 from errors import ConfigError
 from flows.settings import list_keys, load_config
 from flows.settings_lines import locate_keys
@@ -68,6 +68,19 @@ writers = 4
 snapshot = "1m"
 block = "4MB"
 release_rows = 1_000
+idle_after = "10s"
+
+[[source]]
+name = "web"
+kind = "kafka"
+servers = "localhost:9092"
+topics = ["events"]
+group = "analytics"
+start = 2026-01-31T06:00:00Z
+format = "cloudevents"
+[source.settings]
+"security.protocol" = "SSL"
+"socket.keepalive.enable" = true
 """
 
 
@@ -108,6 +121,40 @@ def test_every_key_reaches_its_setting(tmp_path: Path) -> None:
     assert (config.dead_letters.count, config.dead_letters.share) == (0, 1.0)
     assert (config.job.key_groups, config.job.writers, config.job.snapshot) == (64, 4, MINUTE)
     assert (config.job.block_bytes, config.job.release_rows) == (4_000_000, 1_000)
+    assert config.job.idle_after == 10 * SECOND
+    assert config.sources == (
+        SourceRules(
+            "web",
+            "localhost:9092",
+            ("events",),
+            group="analytics",
+            start="2026-01-31T06:00:00+00:00",
+            format="cloudevents",
+            settings={"security.protocol": "SSL", "socket.keepalive.enable": "true"},
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('name = "a b"', r"should be a name of letters"),
+        ('name = "web"\nstart = "soon"', r'should be "earliest", "latest" or a time'),
+        ('name = "web"\nsettings = { a = [1] }', r"should be a table of texts and numbers \(a is neither\)"),
+        ('name = "web"\nkind = "rabbit"', r"should be one of"),
+        ('nome = "web"', r"unknown key"),
+    ],
+)
+def test_mistakes_in_a_source_are_told(tmp_path: Path, line: str, told: str) -> None:
+    text = f'[[source]]\nservers = "s"\ntopics = ["t"]\n{line}\n'
+    with pytest.raises(ConfigError, match=told):
+        load_config(write(tmp_path, text))
+
+
+def test_two_sources_of_one_name_are_an_error(tmp_path: Path) -> None:
+    source = '[[source]]\nname = "web"\nservers = "s"\ntopics = ["t"]\n'
+    with pytest.raises(ConfigError, match="another source has this name"):
+        load_config(write(tmp_path, source * 2))
 
 
 def test_full_example_names_every_key() -> None:

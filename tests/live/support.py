@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import polars as pl
 from confluent_kafka import Producer
 
 from config import SECOND, Config, FunnelRules, JobRules, SourceRules
@@ -155,7 +156,7 @@ def assert_same(live: Path, replayed: Path) -> None:
 def ask(warehouse: Path, question: str) -> list[str]:
     """Return the answer's rows, sorted, as text."""
     with duckdb.connect(str(warehouse / "journeys.duckdb"), read_only=True) as connection:
-        return sorted(map(repr, connection.sql(question).fetchall()))
+        return sorted(map(repr, pl.DataFrame(connection.sql(question).to_arrow_table()).rows()))
 
 
 class Process:
