@@ -21,7 +21,7 @@ from sources.readers import read_file
 LaneItem = Decoded | LaneHead | LaneEnd | EpochEnd
 NEVER = -(1 << 62)
 
-BLOCKS_AHEAD = 3  # over all lanes of a process, beside one a lane
+BLOCKS_AHEAD = 2  # over all lanes of a process, beside one a lane
 SMALLEST_BLOCK = 256 << 10
 WAIT_S = 0.5
 
