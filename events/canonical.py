@@ -10,24 +10,13 @@ import polars as pl
 
 from config import InputRules
 from events.hashing import hash_strings, read_first_bytes, to_hex
+from events.presets import MAPPED
 from events.raw import WHOLE, RawBlock, read_raw
 from events.rejects import explain_unreadable, find_nested
 from events.schema import CODED, CODED_COLUMNS, DEAD_LETTERS, END, START, UTC
 from events.times import EARLIEST_US, LATEST_US, parse_times
 
-TEXT_COLUMNS = (
-    "device_id",
-    "user_id",
-    "channel",
-    "event_type",
-    "event_name",
-    "page",
-    "referrer",
-    "campaign",
-    "properties",
-)
-
-
+TEXT_COLUMNS = tuple(name for name in MAPPED if name not in ("event_id", "event_time", "received_at"))
 IS_BRACKET = np.isin(np.arange(256), list(b"([{"))
 
 
@@ -70,11 +59,13 @@ def canonicalise(
     name = _blank_to_null(text["event_name"])
     person = user if device.null_count() == device.len() else _prefer(user, device)
     columns = {"time": time, "received": received, "person_id": person, "user_id": user, "device_id": device}
-    columns |= {"event_name": name, "line": numbers, "now": _find_now(block, numbers, now_us)}
+    columns |= {"event_name": name, "line": numbers}
     work = text.with_columns(column.alias(key) for key, column in columns.items())
     dead = pl.DataFrame(schema=DEAD_LETTERS)
-    if not _is_all_good(columns, rules):
-        work = work.with_columns(find_nested(person).alias("person_nested"), find_nested(name).alias("name_nested"))
+    if not _is_all_good(columns, rules, now_us if block.received is None else int(block.received.min())):
+        now = pl.lit(now_us) if block.received is None else pl.Series(block.received[numbers.to_numpy()])
+        nested = (find_nested(person).alias("person_nested"), find_nested(name).alias("name_nested"))
+        work = work.with_columns(now.alias("now"), *nested)
         good = _is_good(work, rules)
         dead = _bury(work.filter(~good), block, rules)
         work = work.filter(good)
@@ -86,22 +77,17 @@ def _prefer(first: pl.Series, second: pl.Series) -> pl.Series:
     return first if known.all() else first.zip_with(known, second)
 
 
-def _find_now(block: RawBlock, lines: pl.Series, now_us: int) -> pl.Series:
-    """Return when each record came; what a source does not know is the time at which the run began."""
-    if block.received is None:
-        return pl.Series([now_us], dtype=pl.Int64).new_from_index(0, lines.len())
-    return pl.Series(block.received[lines.to_numpy()])
+def _is_all_good(columns: dict[str, pl.Series], rules: InputRules, soonest: int) -> bool:
+    """Tell at little cost that no row can be bad; False where rows have to be looked at one by one.
 
-
-def _is_all_good(columns: dict[str, pl.Series], rules: InputRules) -> bool:
-    """Tell at little cost that no row can be bad; False where rows have to be looked at one by one."""
+    `soonest`: when the first of them came (microseconds).
+    """
     time, person, name = columns["time"], columns["person_id"], columns["event_name"]
     if time.len() == 0 or any(column.null_count() for column in (time, person, name)):
         return False
     if columns["received"].null_count() < time.len():
         return False
     times = time.to_numpy()
-    soonest = int(columns["now"].to_numpy().min())
     if times.min() < EARLIEST_US or times.max() >= min(LATEST_US, soonest + rules.max_future + 1):
         return False
     # Nested ids and names begin with a bracket, and so do the reserved names.

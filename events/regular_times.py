@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from events.hashing import read_text
+from events.hashing import I64, read_text
 
-I64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 HOUR = 13  # 2026-01-05T06

@@ -23,6 +23,11 @@ EPOCH = r"^([+-]?)(\d{1,18})(?:\.(\d{1,6})\d*)?$"
 EXPONENT = r"^[+-]?\d(?:\.\d+)?[eE]\+?\d{1,2}$"
 
 
+def to_date(micros: pl.Series) -> pl.Series:
+    """Make the UTC date column of microseconds; n -> n."""
+    return (micros // DAY_US).cast(pl.Int32).cast(pl.Date)
+
+
 def parse_times(text: pl.Series, unit: str = "auto") -> pl.Series:
     """Read times; n -> n, Int64 microseconds, null where there is none or it can't be read.
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from clock import Clock, read_system_clock, to_us
 from config import Config, InputRules, SourceRules
-from errors import ConfigError, RecoveryError, WarehouseError
+from errors import ConfigError, RecoveryError
 from events.decode import Decoder, make_decoder
 from flows.graph import MERGES
 from flows.job import check_settings, read_metadata, write_metadata
 from flows.recovery import read_identity
-from flows.replay import Job, ReplayOptions, ReplayResult, Watcher, stop_on_signals
+from flows.replay import Job, ReplayOptions, ReplayResult, Watcher, hold_warehouse, stop_on_signals
 from sinks.manifest import clean_up
 from sinks.parquet import SinkRules, WarehouseSink
-from sinks.storage import Folders, hold_writer_lock
+from sinks.storage import Folders
 from sources.kafka import KafkaSource
 from sources.kafka_topics import KafkaPart, list_partitions
 
@@ -44,14 +44,8 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
     environment = dict(os.environ) if options.environment is None else options.environment
     parts = tuple(part for rules in config.sources for part in list_partitions(rules, environment))
     folders = Folders(options.warehouse)
-    try:
-        with hold_writer_lock(folders, "journeys run"):
-            return _run(options, config, folders, parts, environment, watch)
-    except OSError as problem:
-        raise WarehouseError(
-            f"{folders.root}: can't be written or read ({problem})",
-            remedy="give it space and permission, then run the same command again: it goes on at the last commit",
-        ) from problem
+    with hold_warehouse(folders, "journeys run"):
+        return _run(options, config, folders, parts, environment, watch)
 
 
 def _run(

@@ -92,9 +92,16 @@ def run_replay(options: ReplayOptions, config: Config, watch: Watcher | None = N
     folders = Folders(options.warehouse)
     if options.process > 0:
         return _run_member(options, config, folders, watch)
+    with hold_warehouse(folders, "journeys replay"):
+        return Job(options, config, folders).run(watch)
+
+
+@contextmanager
+def hold_warehouse(folders: Folders, what: str) -> Iterator[None]:
+    """Keep other writers out, and make a clear error of a disk that is full or can't be reached."""
     try:
-        with hold_writer_lock(folders, "journeys replay"):
-            return Job(options, config, folders).run(watch)
+        with hold_writer_lock(folders, what):
+            yield
     except OSError as problem:
         raise WarehouseError(
             f"{folders.root}: can't be written or read ({problem})",

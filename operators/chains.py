@@ -9,7 +9,7 @@ import polars as pl
 
 from events.hashing import U64
 from events.schema import Schema
-from operators.columns import I64, mark_changes, pick, to_index
+from operators.columns import I64, find_begins, mark_changes, pick, to_index
 
 CHAINS: Schema = {
     "scope_key": pl.UInt64,
@@ -48,7 +48,7 @@ def match_chains(chains: pl.DataFrame, scopes: Scopes, hit: I64) -> tuple[I64, I
     begin, end = (np.searchsorted(known, wanted, side=side) for side in ("left", "right"))
     counts = end - begin
     owner = np.repeat(hit, counts)
-    rows = np.arange(owner.size) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
+    rows = np.arange(owner.size) + np.repeat(begin - find_begins(counts), counts)
     if (pick(chains["scope_id"], rows) == pick(scopes.ids, owner)).all():
         return rows, owner
     # Two scopes share a key: match by the id as well.

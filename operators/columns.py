@@ -10,12 +10,11 @@ import polars as pl
 import pyarrow as pa
 
 from events.arrow import read_array
+from events.hashing import U64
 from events.schema import CODED, UTC
 
 I64 = npt.NDArray[np.int64]
-U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
-DAY_US = 86_400_000_000
 BEGINNING = -(1 << 62)  # before every event time
 FOREVER = 1 << 62  # after every event time
 
@@ -28,16 +27,6 @@ def read_us(column: pl.Series) -> I64:
 def to_utc(micros: I64) -> pl.Series:
     """Make a UTC time column of microseconds."""
     return pl.Series(micros, dtype=pl.Int64).cast(UTC)
-
-
-def to_date(micros: I64) -> pl.Series:
-    """Make the UTC date column of microseconds."""
-    return pl.Series((micros // DAY_US).astype(np.int32)).cast(pl.Date)
-
-
-def to_mask(column: pl.Series) -> Mask:
-    """Read a Boolean column without nulls."""
-    return column.to_numpy()
 
 
 def to_index(rows: I64) -> pl.Series:
@@ -92,6 +81,11 @@ def mark_changes(values: npt.NDArray[np.generic]) -> Mask:
     marks = np.ones(len(values), dtype=np.bool_)
     np.not_equal(values[1:], values[:-1], out=marks[1:])
     return marks
+
+
+def find_begins(lengths: I64) -> I64:
+    """Find where each of the runs of these lengths begins, one after another."""
+    return np.cumsum(lengths) - lengths
 
 
 def list_runs(values: pl.Series, counts: I64) -> pl.Series:

@@ -12,19 +12,18 @@ import numpy as np
 import polars as pl
 
 from config import FunnelRules
-from events.hashing import hash_strings, mix, to_hex
+from events.hashing import U64, hash_strings, mix, to_hex
 from events.schema import CODED, FUNNEL_STEPS, Schema
+from events.times import to_date
 from operators.chains import CHAINS, Scopes, drop_expired, match_chains, merge_chains, number_attempts
 from operators.columns import (
     BEGINNING,
     I64,
-    U64,
     Mask,
     mark_changes,
     pick,
     read_codes,
     read_us,
-    to_date,
     to_utc,
 )
 
@@ -109,12 +108,13 @@ def _find_hits(events: pl.DataFrame, scopes: Scopes, rules: FunnelRules) -> _Wor
         return _Work(none, none, none, none, none)
     times, codes = read_us(events["event_time"]), read_codes(events["step"])
     wanted = read_codes(pl.Series(rules.steps, dtype=pl.String))
-    place = np.full(int(max(codes.max(), wanted.max())) + 1, -1, dtype=np.int64)
-    place[wanted] = np.arange(wanted.size)
-    found = place[codes]
-    row = np.flatnonzero(found >= 0)
-    level = found[row]
-    if len(set(rules.steps)) < len(rules.steps):
+    if len(set(rules.steps)) == len(rules.steps):
+        place = np.full(int(max(codes.max(), wanted.max())) + 1, -1, dtype=np.int64)
+        place[wanted] = np.arange(wanted.size)
+        found = place[codes]
+        row = np.flatnonzero(found >= 0)
+        level = found[row]
+    else:
         parts = [np.flatnonzero(codes == code) for code in wanted]
         row, level = np.concatenate(parts), np.repeat(np.arange(len(parts)), [part.size for part in parts])
     who, time = scopes.of_row[row], times[row]
@@ -125,8 +125,8 @@ def _find_hits(events: pl.DataFrame, scopes: Scopes, rules: FunnelRules) -> _Wor
 
 
 def _is_sorted(who: I64, time: I64, level: I64) -> bool:
-    back = (who[1:] < who[:-1]) | ((who[1:] == who[:-1]) & (time[1:] < time[:-1]))
-    back |= (who[1:] == who[:-1]) & (time[1:] == time[:-1]) & (level[1:] < level[:-1])
+    steps = [np.diff(column) for column in (who, time, level)]
+    back = (steps[0] < 0) | ((steps[0] == 0) & ((steps[1] < 0) | ((steps[1] == 0) & (steps[2] < 0))))
     return not back.any()
 
 
@@ -252,7 +252,7 @@ def _report(work: _Work, events: pl.DataFrame, levels: _Levels, names: _Names, r
             "seconds_from_entry": (reached - entered) / 1e6,
             "seconds_from_previous": (reached - previous) / 1e6,
             "channel": pick(events["channel"], row),
-            "dt": to_date(reached),
+            "dt": to_date(pl.Series(reached)),
         }
     )
 

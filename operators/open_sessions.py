@@ -11,7 +11,7 @@ import polars as pl
 
 from events.hashing import U64, mix, to_hex
 from events.schema import CODED, Schema
-from operators.columns import I64, Mask, list_runs, pick
+from operators.columns import I64, Mask, find_begins, list_runs, mark_changes, pick, read_codes
 from operators.paths import hash_paths
 
 SESSIONS: Schema = {
@@ -27,7 +27,28 @@ SESSIONS: Schema = {
     "exit_channel": CODED,
     "exit_step": CODED,
 }
+CLOSED: Schema = {
+    "session_id": pl.String,
+    "person_id": pl.String,
+    "device_id": pl.String,
+    "user_id": pl.String,
+    "channels": pl.List(pl.String),
+    "entry_channel": CODED,
+    "exit_channel": CODED,
+    "started_us": pl.Int64,
+    "last_us": pl.Int64,
+    "events": pl.Int64,
+    "entry_step": CODED,
+    "exit_step": CODED,
+    "steps": pl.List(pl.String),
+    "path_cut": pl.Boolean,
+    "path_high": pl.UInt64,
+    "path_low": pl.UInt64,
+}
+ID_PARTS = ("person_hash", "started_us", "first_hash")
 NOTES: Schema = {"session": pl.UInt32, "name": CODED}
+
+Numbers = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +69,7 @@ class OpenSessions:
 
     def name_ids(self) -> pl.Series:
         """Return the session ids as text; n -> n."""
-        return name_sessions(*(self.sessions[name].to_numpy() for name in ("person_hash", "started_us", "first_hash")))
+        return name_sessions({name: self.sessions[name].to_numpy() for name in ID_PARTS})
 
     def keep(self, kept: Mask) -> OpenSessions:
         """Return the sessions that are marked."""
@@ -58,9 +79,9 @@ class OpenSessions:
         )
 
 
-def name_sessions(person_hash: U64, started_us: I64, first_hash: U64) -> pl.Series:
-    """Make session ids: the hash of person, start and first event, as text; n -> n."""
-    parts = (person_hash, started_us.view(np.uint64), first_hash)
+def name_sessions(numbers: Numbers) -> pl.Series:
+    """Make session ids of the columns ID_PARTS: the hash of person, start and first event, as text; n -> n."""
+    parts = [numbers[name].view(np.uint64) for name in ID_PARTS]
     return to_hex(mix(*parts, seed=1), mix(*parts, seed=2))
 
 
@@ -104,29 +125,25 @@ def merge_runs(events: pl.DataFrame, times: I64, runs: Runs, state: OpenSessions
     `notes`: the changes of step and of channel in the batch. State rows come first: 0 to m - 1, then the runs.
     """
     before, m, on = state.sessions, state.height, runs.carried >= 0
-    from_state = np.maximum(runs.carried, 0)
     steps, channels = notes
 
-    def go_on(name: str, fresh: I64) -> I64:
-        held = before[name].to_numpy()
-        return np.concatenate([held, np.where(on, held[from_state], fresh) if m else fresh])
-
-    def add_up(name: str, more: I64) -> I64:
-        held = before[name].to_numpy()
-        return np.concatenate([held, np.where(on, held[from_state], 0) + more if m else more])
+    def carry(name: str, otherwise: I64) -> I64:
+        """Give each run the value of the session that it goes on with."""
+        return np.where(on, before[name].to_numpy()[np.maximum(runs.carried, 0)], otherwise) if m else otherwise
 
     target = np.arange(m, dtype=np.int64)
     target[runs.carried[on]] = m + np.flatnonzero(on)
-    moves = np.bincount(steps.run, minlength=runs.begin.size)
-    first, last = (np.concatenate([np.arange(m), m + rows]) for rows in (runs.begin, runs.end))
-    numbers = {
-        "person_hash": np.concatenate([before["person_hash"].to_numpy(), events["person_hash"].to_numpy()[runs.begin]]),
-        "first_hash": np.concatenate([before["first_hash"].to_numpy(), runs.first]),
-        "started_us": go_on("started_us", times[runs.begin]),
-        "last_us": np.concatenate([before["last_us"].to_numpy(), times[runs.end]]),
-        "events": add_up("events", runs.end - runs.begin + 1),
-        "moves": add_up("moves", moves),
+    nothing = np.zeros(runs.begin.size, dtype=np.int64)
+    fresh = {
+        "person_hash": events["person_hash"].to_numpy()[runs.begin],
+        "first_hash": runs.first,
+        "started_us": carry("started_us", times[runs.begin]),
+        "last_us": times[runs.end],
+        "events": carry("events", nothing) + runs.end - runs.begin + 1,
+        "moves": carry("moves", nothing) + np.bincount(steps.run, minlength=runs.begin.size),
     }
+    numbers = {name: np.concatenate([before[name].to_numpy(), values]) for name, values in fresh.items()}
+    first, last = (np.concatenate([np.arange(m), m + rows]) for rows in (runs.begin, runs.end))
     texts = {
         "person_id": (_stack(before["person_id"], events["person_id"]), first),
         "device_id": _find_known("device_id", events, before, runs),
@@ -188,7 +205,7 @@ def _join_notes(held: pl.DataFrame, fresh: Notes, target: I64) -> _Log:
 class Merged:
     """The sessions of state and batch: numbers, texts as (column, row in it), and logs of steps and of channels."""
 
-    numbers: dict[str, npt.NDArray[Any]]
+    numbers: Numbers
     texts: dict[str, tuple[pl.Series, I64]]
     logs: tuple[_Log, _Log]
 
@@ -219,17 +236,17 @@ class Merged:
         high, low = hash_paths(path, lengths)
         return pl.DataFrame(
             {
-                "session_id": name_sessions(*(numbers[name] for name in ("person_hash", "started_us", "first_hash"))),
+                "session_id": name_sessions(numbers),
                 "person_id": texts["person_id"],
                 "device_id": texts["device_id"],
                 "user_id": texts["user_id"],
                 "channels": list_runs(visited.cast(pl.String), where),
-                "entry_channel": pick(visited, _find_begins(where)),
+                "entry_channel": pick(visited, find_begins(where)),
                 "exit_channel": texts["exit_channel"],
                 "started_us": numbers["started_us"],
                 "last_us": numbers["last_us"],
                 "events": numbers["events"],
-                "entry_step": pick(path, _find_begins(lengths)),
+                "entry_step": pick(path, find_begins(lengths)),
                 "exit_step": texts["exit_step"],
                 "steps": list_runs(path.cast(pl.String), lengths),
                 "path_cut": numbers["moves"] > max_steps,
@@ -251,54 +268,25 @@ class Merged:
         return pl.DataFrame([session, pick(log.column, row).alias("name")])
 
 
-CLOSED: Schema = {
-    "session_id": pl.String,
-    "person_id": pl.String,
-    "device_id": pl.String,
-    "user_id": pl.String,
-    "channels": pl.List(pl.String),
-    "entry_channel": CODED,
-    "exit_channel": CODED,
-    "started_us": pl.Int64,
-    "last_us": pl.Int64,
-    "events": pl.Int64,
-    "entry_step": CODED,
-    "exit_step": CODED,
-    "steps": pl.List(pl.String),
-    "path_cut": pl.Boolean,
-    "path_high": pl.UInt64,
-    "path_low": pl.UInt64,
-}
-
-
 def _sort_notes(owner: I64, row: I64) -> tuple[I64, I64]:
     order = np.argsort(owner, kind="stable")
     return owner[order], row[order]
 
 
-def _find_begins(lengths: I64) -> I64:
-    return np.cumsum(lengths) - lengths
-
-
 def _count_up(owner: I64) -> I64:
     """Number the notes of each owner from 0; owners are contiguous."""
-    if owner.size == 0:
-        return owner
     rows = np.arange(owner.size, dtype=np.int64)
-    begins = np.ones(owner.size, dtype=np.bool_)
-    np.not_equal(owner[1:], owner[:-1], out=begins[1:])
-    return rows - np.maximum.accumulate(np.where(begins, rows, 0))
+    return rows - np.maximum.accumulate(np.where(mark_changes(owner), rows, 0))
 
 
 def _drop_repeats(owner: I64, row: I64, column: pl.Series) -> tuple[I64, I64]:
     """Keep each owner's first note of a name; owners are contiguous."""
-    several = np.zeros(owner.size, dtype=np.bool_)
-    several[1:] = owner[1:] == owner[:-1]
+    several = ~mark_changes(owner)
     if not several.any():
         return owner, row
     several[:-1] |= several[1:]
     rows = np.flatnonzero(several)
-    codes = column.to_physical().to_numpy()[row[rows]].astype(np.int64)
+    codes = read_codes(column)[row[rows]]
     first = np.unique(owner[rows] * (int(codes.max()) + 1) + codes, return_index=True)[1]
     kept = ~several
     kept[rows[first]] = True

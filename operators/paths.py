@@ -7,7 +7,7 @@ import polars as pl
 
 from events.hashing import U64, hash_strings, mix, to_hex
 from events.schema import PATHS
-from operators.columns import I64, Dense, read_codes, renumber
+from operators.columns import I64, Dense, find_begins, read_codes, renumber
 
 
 def count_paths(sessions: pl.DataFrame) -> pl.DataFrame:
@@ -48,7 +48,7 @@ def hash_paths(steps: pl.Series, lengths: I64) -> tuple[U64, U64]:
     """
     if steps.len() == 0:
         return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint64)
-    begin = np.cumsum(lengths) - lengths
+    begin = find_begins(lengths)
     named = renumber(read_codes(steps), steps)
     place = np.arange(steps.len()) - np.repeat(begin, lengths)
     high, low = (_hash_places(named, place, seed) for seed in (3, 4))

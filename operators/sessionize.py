@@ -10,8 +10,9 @@ import polars as pl
 from config import SessionRules
 from events.hashing import hash_strings
 from events.schema import CODED, SESSIONS, UTC
-from operators.columns import I64, Mask, mark_changes, match_keys, pick, read_us, to_date, to_utc
-from operators.open_sessions import CLOSED, Notes, OpenSessions, Runs, merge_runs, name_sessions, start_sessions
+from events.times import to_date
+from operators.columns import I64, Mask, mark_changes, match_keys, pick, read_us, to_utc
+from operators.open_sessions import CLOSED, Merged, Notes, OpenSessions, Runs, merge_runs, name_sessions, start_sessions
 
 __all__ = ["OpenSessions", "Sessionized", "finish_sessions", "match_state", "sessionize", "start_sessions"]
 
@@ -60,15 +61,12 @@ def sessionize(
     previous, moves = _find_moves(step, runs, state)
     switches = mark_changes(channel.to_physical().to_numpy())
     switches[runs.begin] = True
-    notes = [
-        Notes(column, marked, runs.of_row[marked])
-        for column, marked in ((step, np.flatnonzero(moves)), (channel, np.flatnonzero(switches)))
-    ]
-    merged = merge_runs(rows, times, runs, state, (notes[0], notes[1]))
+    notes = (_take_notes(step, moves, runs), _take_notes(channel, switches, runs))
+    merged = merge_runs(rows, times, runs, state, notes)
     over = _is_over(merged.numbers["started_us"], merged.numbers["last_us"], rules, watermark)
     closed, still_open = _divide(over, carried, runs)
     return Sessionized(
-        _number_events(rows, times, runs, state, previous) if events.height else events,
+        _number_events(rows, times, runs, merged, previous) if events.height else events,
         merged.take_closed(closed, rules.max_path_steps),
         merged.take_open(still_open, rules.max_path_steps),
     )
@@ -133,6 +131,11 @@ def _cut_sessions(
     return Runs(begin, end, (np.cumsum(first) - 1)[begin], on, of_row, hashes)
 
 
+def _take_notes(column: pl.Series, marks: Mask, runs: Runs) -> Notes:
+    rows = np.flatnonzero(marks)
+    return Notes(column, rows, runs.of_row[rows])
+
+
 def _find_moves(step: pl.Series, runs: Runs, state: OpenSessions) -> tuple[pl.Series, Mask]:
     """Return each row's previous step, null at a session's start, and the rows whose step differs from it."""
     n, m = step.len(), state.height
@@ -162,25 +165,18 @@ def _divide(over: Mask, carried: I64, runs: Runs) -> tuple[I64, I64]:
     return np.flatnonzero(there & ended), np.flatnonzero(there & ~ended)
 
 
-def _number_events(
-    events: pl.DataFrame, times: I64, runs: Runs, state: OpenSessions, previous: pl.Series
-) -> pl.DataFrame:
-    index = np.arange(len(times), dtype=np.int64) - runs.begin[runs.of_row]
-    started = times[runs.begin]
+def _number_events(events: pl.DataFrame, times: I64, runs: Runs, merged: Merged, previous: pl.Series) -> pl.DataFrame:
+    sessions = {name: values[-runs.begin.size :] for name, values in merged.numbers.items()}
+    on = np.flatnonzero(runs.carried >= 0)
     since = np.empty_like(times)
     since[1:] = times[:-1]
     since[runs.begin] = times[runs.begin]
-    on = np.flatnonzero(runs.carried >= 0)
-    if on.size:
-        rows, behind = runs.carried[on], np.zeros(runs.begin.size, dtype=np.int64)
-        started[on] = state.sessions["started_us"].to_numpy()[rows]
-        behind[on] = state.sessions["events"].to_numpy()[rows]
-        index += behind[runs.of_row]
-        since[runs.begin[on]] = state.sessions["last_us"].to_numpy()[rows]
-    ids = name_sessions(events["person_hash"].to_numpy()[runs.begin], started, runs.first)
+    since[runs.begin[on]] = merged.numbers["last_us"][runs.carried[on]]
+    # A session's events so far end at its run's last row.
+    index = np.arange(len(times)) - (runs.end + 1 - sessions["events"])[runs.of_row]
     return events.hstack(
         [
-            pick(ids, runs.of_row).alias("session_id"),
+            pick(name_sessions(sessions), runs.of_row).alias("session_id"),
             pl.Series("session_index", index.astype(np.int32)),
             previous.alias("previous_step"),
             pl.Series("previous_us", since),
@@ -196,7 +192,7 @@ def finish_sessions(closed: pl.DataFrame) -> pl.DataFrame:
         "ended_at": to_utc(ended),
         # NumPy divides; Polars multiplies by the inverse, which is off in the last bit.
         "duration_s": pl.Series((ended - started) / 1e6),
-        "dt": to_date(started),
+        "dt": to_date(closed["started_us"]),
     }
     names = (*SESSIONS, "path_high", "path_low", "dt")
     return pl.DataFrame([derived[name].alias(name) if name in derived else closed[name] for name in names])

@@ -16,8 +16,8 @@ import polars as pl
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from events.schema import TABLES
-from events.times import DAY_US
-from sinks.manifest import DataFile, Files, file_size, save_files
+from events.times import to_date
+from sinks.manifest import DataFile, Files, save_files
 from sinks.rows import FRESH, write_rows
 from sinks.storage import Folders, pass_point, write_atomically
 
@@ -136,22 +136,12 @@ class WarehouseSink(FixedPartitionedSink[Rows, bytes]):
 
 
 def _join(frames: list[pl.DataFrame], table: str, merge: Merge | None, commits: int) -> pl.DataFrame:
-    frame = merge(frames) if merge is not None else _stack(frames)
-    columns = [_fit(frame, name, dtype) for name, dtype in TABLES[table].items()]
-    if table == "ledger":
-        columns = [
-            pl.Series("epoch", [commits], dtype=pl.Int64).new_from_index(0, frame.height) if c.name == "epoch" else c
-            for c in columns
-        ]
+    frame = merge(frames) if merge is not None else pl.concat(frames, how="diagonal")
     if table == "events":
-        days = frame["event_time"].cast(pl.Int64) // DAY_US
-        return pl.DataFrame([*columns, days.cast(pl.Int32).cast(pl.Date).alias("dt")])
-    return pl.DataFrame([*columns, frame["dt"]])
-
-
-def _stack(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    alike = all(frame.schema == frames[0].schema for frame in frames)
-    return pl.concat(frames, how="vertical" if alike else "diagonal")
+        frame = frame.with_columns(to_date(frame["event_time"].cast(pl.Int64)).alias("dt"))
+    if table == "ledger":
+        frame = frame.with_columns(pl.lit(commits, dtype=pl.Int64).alias("epoch"))
+    return pl.DataFrame([*(_fit(frame, name, dtype) for name, dtype in TABLES[table].items()), frame["dt"]])
 
 
 def _fit(frame: pl.DataFrame, name: str, dtype: pl.DataType | type[pl.DataType]) -> pl.Series:
@@ -164,10 +154,12 @@ def _fit(frame: pl.DataFrame, name: str, dtype: pl.DataType | type[pl.DataType])
 
 def write_table(root: Path, table: str, stem: str, frame: pl.DataFrame) -> list[DataFile]:
     """Write a frame as one Parquet file for each `dt`; returns the files, oldest date first."""
-    return [
-        write_file(root, f"{table}/dt={day}/{stem}.parquet", part.drop("dt"), str(day))
-        for day, part in split_days(frame)
-    ]
+    files = []
+    for day, part in split_days(frame):
+        pass_point("before_file")
+        files.append(write_rows(root, f"{table}/dt={day}/{stem}.parquet", str(day), part.drop("dt"), FRESH))
+        pass_point("after_file")
+    return files
 
 
 def split_days(frame: pl.DataFrame) -> Sequence[tuple[object, pl.DataFrame]]:
@@ -176,16 +168,6 @@ def split_days(frame: pl.DataFrame) -> Sequence[tuple[object, pl.DataFrame]]:
         return [(frame["dt"][0], frame)]
     parts = frame.partition_by("dt", maintain_order=True, as_dict=True)
     return [(key[0], parts[key]) for key in sorted(parts)]
-
-
-def write_file(root: Path, name: str, frame: pl.DataFrame, day: str) -> DataFile:
-    """Write one Parquet file and make it durable."""
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pass_point("before_file")
-    write_rows(path, frame, FRESH)
-    pass_point("after_file")
-    return DataFile(name, frame.height, file_size(path), day)
 
 
 def close_all(parts: Iterable[WarehousePartition]) -> None:

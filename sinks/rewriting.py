@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from errors import FormatError, WarehouseError
 from events.schema import TABLES
-from sinks.manifest import MERGED, DataFile, Files, Manifest, file_size, list_data, name_files, read_manifest
+from sinks.manifest import MERGED, DataFile, Files, Manifest, list_data, name_files, read_manifest
 from sinks.rows import COMPACT, write_rows
 from sinks.storage import Folders, hold_publish_lock, pass_point
 
@@ -62,14 +62,11 @@ def damaged(path: Path, problem: Exception) -> FormatError:
 
 
 def write_data(folders: Folders, table: str, day: str, stem: str, frame: pl.DataFrame) -> DataFile:
-    """Write one data file and make it and its name durable; nobody sees it before a manifest names it."""
-    name = f"{table}/dt={day}/{stem}.parquet"
-    path = folders.root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write one data file of what stays, tightly packed."""
     pass_point("before_rewritten")
-    write_rows(path, frame, COMPACT)
+    written = write_rows(folders.root, f"{table}/dt={day}/{stem}.parquet", day, frame, COMPACT)
     pass_point("after_rewritten")
-    return DataFile(name, frame.height, file_size(path), day)
+    return written
 
 
 def remove_data(folders: Folders, files: Sequence[DataFile]) -> None:

@@ -12,7 +12,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sinks.storage import sync_file, sync_folder
+from sinks.manifest import DataFile, file_size
+from sinks.storage import sync
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,13 @@ COMPACT = Packing("zstd", 6, 100_000, thorough=True)
 REPEATING = ("channel", "channels.list.element", "from_step", "steps.list.element", "to_step")
 
 
-def write_rows(path: Path, frame: pl.DataFrame, packing: Packing) -> None:
-    """Write a frame as a Parquet file and make it and its name durable; categories become text; raises OSError."""
+def write_rows(root: Path, name: str, day: str, frame: pl.DataFrame, packing: Packing) -> DataFile:
+    """Write a frame as the Parquet file `name` and make it and its name durable; nobody sees it before a manifest does.
+
+    Categories become text; raises OSError.
+    """
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     names = [column.name for column in frame if isinstance(column.dtype, pl.Categorical)]
     pq.write_table(
         pa.table([_to_arrow(column) for column in frame], names=frame.columns),
@@ -49,8 +55,9 @@ def write_rows(path: Path, frame: pl.DataFrame, packing: Packing) -> None:
         # Without a schema of Arrow's own in the file, categories are plain text to every reader.
         store_schema=False,
     )
-    sync_file(path)
-    sync_folder(path.parent)
+    sync(path)
+    sync(path.parent)
+    return DataFile(name, frame.height, file_size(path), day)
 
 
 def _to_arrow(column: pl.Series) -> pa.Array:

@@ -67,6 +67,18 @@ class Progress:
     latest: int = 0
     longest_stall_s: float = 0.0  # from a lane's snapshot to its next read: what an epoch's commit costs
 
+    def add(self, decoded: Decoded, size: int) -> None:
+        """Count a block that was handed on, and the bytes that it took."""
+        self.bytes += size
+        self.records += decoded.received
+        self.dead += decoded.dead.height
+        if decoded.events.height:
+            self.latest = max(self.latest, int(decoded.events["event_time"].to_physical()[-1]))
+
+    def note_stall(self, seconds: float) -> None:
+        """Keep the longest time that a commit held up reading."""
+        self.longest_stall_s = max(self.longest_stall_s, seconds)
+
 
 @dataclass(frozen=True)
 class _Piece:
@@ -124,7 +136,7 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
         if self.saved:
             # Bytewax lets a source go on only when the epoch that it was saved in is durable, on every worker.
             now = read_stopwatch()
-            self.source.progress.longest_stall_s = max(self.source.progress.longest_stall_s, now - self.saved_at)
+            self.source.progress.note_stall(now - self.saved_at)
             self.saved, self.epoch_began = False, now
             self.source.on_durable()
         if self.ended or self.source.is_stopping():
@@ -148,7 +160,7 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
         self.ahead.popleft()
         self.position = taken.piece.after
         self._fill()
-        self._show(decoded, taken.piece.size)
+        self.source.progress.add(decoded, taken.piece.size)
         # Bytewax closes the epoch behind the batch that finds its time over: then the buffers are emptied as far
         # as the watermark allows, so that little of them is saved.
         last = read_stopwatch() - self.epoch_began >= self.source.interval
@@ -161,14 +173,6 @@ class LanePartition(StatefulSourcePartition[LaneItem, bytes]):
             return []
         self.announced = head
         return [LaneHead(self.lane.name, head)]
-
-    def _show(self, decoded: Decoded, size: int) -> None:
-        progress = self.source.progress
-        progress.bytes += size
-        progress.records += decoded.received
-        progress.dead += decoded.dead.height
-        if decoded.events.height:
-            progress.latest = max(progress.latest, int(decoded.events["event_time"].to_physical()[-1]))
 
     def snapshot(self) -> bytes:
         self.saved, self.saved_at = True, read_stopwatch()

@@ -23,14 +23,23 @@ from events.canonical import Decoded
 from events.raw import EpochEnd, LaneEnd, LaneHead, RawBlock
 from sources.files import NEVER, Alignment, LaneItem, Progress
 from sources.kafka_topics import KafkaPart, connect, explain
+from sources.probing import Decode
 
 FETCH_MESSAGES = 20_000
 FETCH_S = 0.25
 POLL_S = 0.02
 RELEASE_AT = 0.8  # of an epoch
+HOPELESS = (
+    KafkaError._AUTO_OFFSET_RESET,
+    KafkaError.OFFSET_OUT_OF_RANGE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError._AUTHENTICATION,
+)
 NULL = b"null"  # what stands for a message without a value: it is counted, as a dead letter
-
-Decode = Callable[[RawBlock], Decoded]
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,6 @@ class _Fetched:
 
     decoded: list[Decoded]
     next_offset: int
-    bytes: int
 
 
 class KafkaPartition(StatefulSourcePartition[LaneItem, bytes]):
@@ -65,25 +73,16 @@ class KafkaPartition(StatefulSourcePartition[LaneItem, bytes]):
                 self._judge(error)
         good = [message for message in messages if message.error() is None]
         if not good:
-            return _Fetched([], offset, 0)
+            return _Fetched([], offset)
         offsets = np.array([message.offset() for message in good], dtype=np.int64)
         cuts = [0, *(np.flatnonzero(np.diff(offsets) != 1) + 1).tolist(), len(good)]
         blocks = [self._make_block(good[a:b], int(offsets[a])) for a, b in pairwise(cuts)]
-        decode, size = self.source.decode[self.part.rules.name], sum(len(block.payload) for block in blocks)
-        return _Fetched([decode(block) for block in blocks], int(offsets[-1]) + 1, size)
+        decode = self.source.decode[self.part.rules.name]
+        return _Fetched([decode(block) for block in blocks], int(offsets[-1]) + 1)
 
     def _judge(self, error: KafkaError) -> None:
         # librdkafka connects again by itself; what it can't mend ends the run.
-        if error.fatal() or error.code() in (
-            KafkaError._AUTO_OFFSET_RESET,
-            KafkaError.OFFSET_OUT_OF_RANGE,
-            KafkaError.UNKNOWN_TOPIC_OR_PART,
-            KafkaError._UNKNOWN_TOPIC,
-            KafkaError._UNKNOWN_PARTITION,
-            KafkaError.TOPIC_AUTHORIZATION_FAILED,
-            KafkaError.GROUP_AUTHORIZATION_FAILED,
-            KafkaError._AUTHENTICATION,
-        ):
+        if error.fatal() or error.code() in HOPELESS:
             raise explain(self.part, error)
 
     def _make_block(self, messages: list[Message], first: int) -> RawBlock:
@@ -130,7 +129,8 @@ class KafkaPartition(StatefulSourcePartition[LaneItem, bytes]):
             return self._end_epoch(now, [LaneHead(self.part.name, head)])
         self.heard, self.idle = now, False
         self._go_on(fetched)
-        self._show(fetched)
+        for decoded in fetched.decoded:
+            self.source.progress.add(decoded, len(decoded.block.payload))
         return self._end_epoch(now, list(fetched.decoded))
 
     def _go_on(self, fetched: _Fetched) -> None:
@@ -153,23 +153,13 @@ class KafkaPartition(StatefulSourcePartition[LaneItem, bytes]):
     def _note_durable(self, now: float) -> None:
         offset, self.saved = self.saved or 0, None
         self.epoch_began, self.released = now, False
-        progress = self.source.progress
-        progress.longest_stall_s = max(progress.longest_stall_s, now - self.saved_at)
+        self.source.progress.note_stall(now - self.saved_at)
         self.source.on_durable()
         try:
             place = TopicPartition(self.part.topic, self.part.number, offset)
             self.consumer.commit(offsets=[place], asynchronous=True)
         except KafkaException:
             pass  # the group is for monitors only; the next epoch tells it
-
-    def _show(self, fetched: _Fetched) -> None:
-        progress = self.source.progress
-        progress.bytes += fetched.bytes
-        for decoded in fetched.decoded:
-            progress.records += decoded.received
-            progress.dead += decoded.dead.height
-            if decoded.events.height:
-                progress.latest = max(progress.latest, int(decoded.events["event_time"].to_physical()[-1]))
 
     def next_awake(self) -> datetime | None:
         return self.source.clock() + timedelta(seconds=POLL_S) if self.quiet else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from config import InputRules
-from events.formats.base import MOBILE, NULL, Format, choose, first, reach, text
+from events.formats.base import NULL, PLATFORMS, Format, choose, first, guess_channel, name_event, reach
 
 _COLUMNS = {
     "uuid": "VARCHAR",
@@ -32,15 +32,10 @@ _USES = {
     "campaign": ("event_properties", "user_properties"),
     "properties": ("event_properties",),
 }
-_PLATFORMS = {"web": "web", "ios": "mobile", "android": "mobile"}
 _BROWSER = r"^amplitude-(?:js|ts)\b"
 
 
 def _select(rules: InputRules) -> dict[str, str]:
-    guess = (
-        f"CASE WHEN regexp_matches(library, '{MOBILE}', 'i') THEN 'mobile'"
-        f" WHEN regexp_matches(library, '{_BROWSER}', 'i') THEN 'web' ELSE {text(rules.channel)} END"
-    )
     # Amplitude drops repeated insert ids of one device, so they need not be unique across devices; uuids are.
     return {
         "event_id": "coalesce(nullif(uuid, ''), \"$insert_id\")",
@@ -48,9 +43,9 @@ def _select(rules: InputRules) -> dict[str, str]:
         "received_at": "server_received_time",
         "device_id": "device_id",
         "user_id": "user_id",
-        "channel": choose("platform", _PLATFORMS, guess),
+        "channel": choose("platform", PLATFORMS, guess_channel("library", _BROWSER, rules)),
         "event_type": NULL,
-        "event_name": first("event_type", *([text(rules.event_name)] if rules.event_name else [])),
+        "event_name": name_event(rules, "event_type"),
         "page": first(
             *(
                 reach("event_properties", f"[Amplitude] {name}")

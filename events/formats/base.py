@@ -12,6 +12,7 @@ from config import InputRules
 MOBILE = r"\b(?:ios|android|swift|kotlin|flutter|react-native)\b"
 WEB = r"\.js$|javascript|analytics-next"
 NULL = "CAST(NULL AS VARCHAR)"
+PLATFORMS = {"web": "web", "ios": "mobile", "android": "mobile"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,19 @@ def first(*terms: str) -> str:
     """Return the first of the terms that is neither null nor empty."""
     filled = [f"nullif({term}, '')" for term in terms]
     return f"coalesce({', '.join(filled)})"
+
+
+def name_event(rules: InputRules, *terms: str) -> str:
+    """Return the first of the terms that gives a name, else the one that is set for events without any."""
+    return first(*terms, *([text(rules.event_name)] if rules.event_name else []))
+
+
+def guess_channel(library: str, browser: str, rules: InputRules) -> str:
+    """Guess the channel by the name of the library that sent: an expression, and the pattern of browsers' names."""
+    return (
+        f"CASE WHEN regexp_matches({library}, '{MOBILE}', 'i') THEN 'mobile'"
+        f" WHEN regexp_matches({library}, '{browser}', 'i') THEN 'web' ELSE {text(rules.channel)} END"
+    )
 
 
 def choose(value: str, channels: Mapping[str, str], default: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from config import InputRules
-from events.formats.base import NULL, Format, choose, first, reach, text
+from events.formats.base import NULL, PLATFORMS, Format, choose, name_event, reach, text
 
 _COLUMNS = {
     "event_timestamp": "VARCHAR",
@@ -29,7 +29,6 @@ _USES = {
     "campaign": ("collected_traffic_source", "event_params", "session_traffic_source_last_click"),
     "properties": ("event_params",),
 }
-_PLATFORMS = {"web": "web", "ios": "mobile", "android": "mobile"}
 _SHAPE = (
     '[{"key": "VARCHAR", "value": {"string_value": "VARCHAR", "int_value": "BIGINT",'
     ' "float_value": "DOUBLE", "double_value": "DOUBLE"}}]'
@@ -75,9 +74,9 @@ def _select(rules: InputRules) -> dict[str, str]:
         "received_at": NULL,
         "device_id": "user_pseudo_id",
         "user_id": "user_id",
-        "channel": choose("platform", _PLATFORMS, text(rules.channel)),
+        "channel": choose("platform", PLATFORMS, text(rules.channel)),
         "event_type": NULL,
-        "event_name": first("event_name", *([text(rules.event_name)] if rules.event_name else [])),
+        "event_name": name_event(rules, "event_name"),
         "page": _pick([page, parameter("firebase_screen"), parameter("firebase_screen_class")]),
         "referrer": _pick([parameter("page_referrer")]),
         "campaign": _pick(campaigns, _NO_CAMPAIGN),

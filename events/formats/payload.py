@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from config import InputRules
-from events.formats.base import MOBILE, WEB, Format, first, quote, reach, reach_json, text
+from events.formats.base import MOBILE, WEB, Format, first, name_event, quote, reach, reach_json, text
 
 SEGMENT_TYPES = ("track", "page", "screen", "identify", "group", "alias")
 
@@ -60,7 +60,6 @@ def _select(envelope: Envelope, rules: InputRules) -> dict[str, str]:
         return f"CASE WHEN {condition} THEN {first(*terms)} END"
 
     kind, id_ = quote(envelope.type), _make_id(envelope)
-    fallbacks = [text(rules.event_name)] if rules.event_name else []
     page = only(view, inner("properties", "path"), inner("context", "page", "url"), inner("properties", "url"))
     return {
         "event_id": first(only(segment, inner("messageId")), id_),
@@ -73,7 +72,7 @@ def _select(envelope: Envelope, rules: InputRules) -> dict[str, str]:
         ),
         "channel": first(*_list(payload, "channel", ("context", "channel")), _guess(payload, segment, rules)),
         "event_type": first(only(segment, inner("type")), kind),
-        "event_name": first(only(segment, inner("event"), inner("name"), inner("type")), kind, *fallbacks),
+        "event_name": name_event(rules, only(segment, inner("event"), inner("name"), inner("type")), kind),
         "page": first(inner("context", "page", "path"), inner("page", "path"), page, inner("page", "url")),
         "referrer": first(
             *_list(payload, ("context", "page", "referrer"), ("page", "referrer")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from config import InputRules
-from events.formats.base import MOBILE, NULL, Format, first, reach, text
+from events.formats.base import NULL, Format, first, guess_channel, name_event, reach
 
 _COLUMNS = {
     "uuid": "VARCHAR",
@@ -49,7 +49,6 @@ def _find_person() -> tuple[str, str]:
 
 
 def _select(rules: InputRules) -> dict[str, str]:
-    library = reach("properties", "$lib")
     device, user = _find_person()
     return {
         "event_id": first("uuid", "id"),
@@ -57,10 +56,9 @@ def _select(rules: InputRules) -> dict[str, str]:
         "received_at": "created_at",
         "device_id": device,
         "user_id": user,
-        "channel": f"CASE WHEN regexp_matches({library}, '{MOBILE}', 'i') THEN 'mobile'"
-        f" WHEN regexp_matches({library}, '{_BROWSER}', 'i') THEN 'web' ELSE {text(rules.channel)} END",
+        "channel": guess_channel(reach("properties", "$lib"), _BROWSER, rules),
         "event_type": NULL,
-        "event_name": first('"event"', *([text(rules.event_name)] if rules.event_name else [])),
+        "event_name": name_event(rules, '"event"'),
         "page": first(*(reach("properties", name) for name in ("$pathname", "$screen_name", "$current_url"))),
         "referrer": f"nullif({first(reach('properties', '$referrer'))}, '$direct')",
         "campaign": first(reach("properties", "utm_campaign")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from config import InputRules
-from events.formats.base import Format, choose, first, quote, reach, split_path, text
+from events.formats.base import Format, choose, first, name_event, quote, reach, split_path, text
 
 # In the order of the enriched event: https://docs.snowplow.io/docs/pipeline/enriched-tsv-format
 _ORDER = """
@@ -89,7 +89,6 @@ def _select(rules: InputRules) -> dict[str, str]:
     value = "TRY_CAST(se_value AS DOUBLE)"
     # A merge leaves out what is null.
     struct = f"json_merge_patch('{{}}', json_object({details}, 'value', CASE WHEN isfinite({value}) THEN {value} END))"
-    fallbacks = [text(rules.event_name)] if rules.event_name else []
     return {
         "event_id": "event_id",
         "event_time": first("derived_tstamp", "true_tstamp", "collector_tstamp"),
@@ -100,11 +99,11 @@ def _select(rules: InputRules) -> dict[str, str]:
         "user_id": "user_id",
         "channel": choose("platform", _PLATFORMS, text(rules.channel)),
         "event_type": '"event"',
-        "event_name": first(
+        "event_name": name_event(
+            rules,
             "CASE WHEN \"event\" = 'struct' THEN coalesce(nullif(se_action, ''), se_category) END",
             "event_name",
             '"event"',
-            *fallbacks,
         ),
         "page": first(
             "page_urlpath", f"CASE WHEN event_name = 'screen_view' THEN {reach(_EVENT, 'name')} END", "page_url"

@@ -65,7 +65,7 @@ def test_live_tables_are_those_of_a_replay(kafka: KafkaBroker, tmp_path: Path, w
 def test_stopped_job_goes_on_with_open_sessions(kafka: KafkaBroker, tmp_path: Path) -> None:
     records = make_records(2, 1_000)
     ended = end_records(records)
-    topic, config = kafka.make_topic(2), None
+    topic = kafka.make_topic(2)
     replay(tmp_path / "files", ended, tmp_path / "replayed")
     config = make_config(kafka.bootstrap, topic)
     for begin in (0, 200, 400):
