@@ -93,7 +93,9 @@ def produce(bootstrap: str, topic: str, records: Sequence[Sequence[bytes | None]
 
 def make_config(bootstrap: str, *topics: str, snapshot: int = SECOND // 2, idle_after: int = 60 * SECOND) -> Config:
     """Make the config of a job that reads these topics."""
-    sources = tuple(SourceRules(f"s{number}", bootstrap, (topic,)) for number, topic in enumerate(topics))
+    sources = tuple(
+        SourceRules(f"s{number}", servers=bootstrap, topics=(topic,)) for number, topic in enumerate(topics)
+    )
     return Config(funnels=FUNNELS, sources=sources, job=JobRules(snapshot=snapshot, idle_after=idle_after))
 
 

@@ -164,7 +164,7 @@ def test_offsets_are_told_to_the_group_for_monitors(kafka: KafkaBroker, tmp_path
 def test_first_start_is_where_the_config_says(kafka: KafkaBroker, tmp_path: Path, start: str, wanted: int) -> None:
     topic = kafka.make_topic(1)
     produce(kafka.bootstrap, topic, [[make_record(f"m{n}", "u", START_S + n, "view") for n in range(2)]])
-    rules = SourceRules("s0", kafka.bootstrap, (topic,), start=start)
+    rules = SourceRules("s0", servers=kafka.bootstrap, topics=(topic,), start=start)
     with running(tmp_path / "live", Config(sources=(rules,))) as seen:
         wait_until((tmp_path / "live" / "_journeys" / "warehouse.json").exists)
         time.sleep(1.5)  # the start is found out before the first record after it is sent
@@ -178,13 +178,13 @@ def test_mistakes_are_told_with_a_remedy(kafka: KafkaBroker, tmp_path: Path) -> 
         run_live(LiveOptions(tmp_path / warehouse, environment={}), Config(sources=(rules,)))
 
     with pytest.raises(InputError, match=r"topic 'nothing'.*\n.*make the topic"):
-        run(SourceRules("s0", kafka.bootstrap, ("nothing",)))
+        run(SourceRules("s0", servers=kafka.bootstrap, topics=("nothing",)))
     with pytest.raises(ConfigError, match=r"No such configuration property.*\n.*librdkafka"):
-        run(SourceRules("s0", kafka.bootstrap, ("t",), settings={"no.such": "1"}))
+        run(SourceRules("s0", servers=kafka.bootstrap, topics=("t",), settings={"no.such": "1"}))
     with pytest.raises(ConfigError, match=r"group.id can't be set"):
-        run(SourceRules("s0", kafka.bootstrap, ("t",), settings={"group.id": "1"}))
+        run(SourceRules("s0", servers=kafka.bootstrap, topics=("t",), settings={"group.id": "1"}))
     with pytest.raises(ConfigError, match=r"variable SECRET is not set"):
-        run(SourceRules("s0", kafka.bootstrap, ("t",), settings={"sasl.password": "${SECRET}"}))
+        run(SourceRules("s0", servers=kafka.bootstrap, topics=("t",), settings={"sasl.password": "${SECRET}"}))
     with pytest.raises(ConfigError, match=r"no \[\[source\]\]"):
         run_live(LiveOptions(tmp_path / "new"), Config())
 
