@@ -97,6 +97,13 @@ def write_object(added: Mapping[str, str], kept: Iterable[Part]) -> str:
     return "{" + ",".join([*new, *(part.member for part in kept)]) + "}"
 
 
+def put_in_front(added: Mapping[str, str], text: str) -> str:
+    """Put new members, whose values are JSON, before those of an object, whose text stays as it is."""
+    rest = text.strip(" \t\r\n")[1:]
+    new = ",".join(f"{json.dumps(key)}:{value}" for key, value in added.items())
+    return f"{{{new}{rest}" if rest.lstrip(" \t\r\n") == "}" else f"{{{new},{rest}"
+
+
 def _skip(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
     return match.end() if match else at

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 
 from config import SECOND
 from sources.inbox import Received
-from sources.json_parts import Part, Parts, cut_object, read_elements, read_text, write_object
+from sources.json_parts import Part, Parts, cut_object, put_in_front, read_elements, read_text, write_object
 from sources.live import flatten
 
 MAX_CALLS = 2_500  # in a batch, as Segment has it
@@ -65,24 +65,34 @@ def read_batch(body: bytes) -> Calls:
 def _write(call: Part, calls: Calls, received: int) -> Received:
     if not isinstance(call.value, dict):
         return Received(flatten(call.text.encode()), received)
-    parts = _add_shared(call.value, calls.shared)
+    parts = _add_shared(call.value, calls.shared) if calls.shared else call.value
     added = {"receivedAt": json.dumps(_write_moment(received))}
     if calls.kind and not _is_there(parts, "type"):
         added["type"] = json.dumps(calls.kind)
     has_time = _is_there(parts, "timestamp") or _is_there(parts, "originalTimestamp")
     name = _find_text(parts, "messageId")
-    if not name:
-        name = _digest(f"{calls.kind}\n", *_list_stable(parts)) if has_time else uuid.uuid4().hex
-        added["messageId"] = json.dumps(name)
+    if not name and has_time:
+        name = _digest(calls.kind, *(part.member for key, part in parts.items() if key not in VOLATILE))
+    added |= {} if _is_there(parts, "messageId") else {"messageId": json.dumps(name or uuid.uuid4().hex)}
     moment = _set_clock(parts, received) if has_time else received
     if moment is not None:
         added["timestamp"] = json.dumps(_write_moment(moment))
         if has_time and not _is_there(parts, "originalTimestamp"):
             added["originalTimestamp"] = parts["timestamp"].text
-    line = write_object(added, (part for key, part in parts.items() if key not in added and key not in DROPPED))
-    known = _is_there(parts, "messageId") or has_time
-    delivery = _digest(name, calls.kind, *(repr(parts[key].value) if key in parts else "" for key in WHO_AND_WHEN))
-    return Received(flatten(line.encode()), received, delivery if known else "")
+    gone = [key for key in parts if key in added or key in DROPPED]
+    if gone or calls.shared:
+        line = write_object(added, (part for key, part in parts.items() if key not in gone))
+    else:
+        line = put_in_front(added, call.text)
+    return Received(flatten(line.encode()), received, _name_delivery(name, calls.kind, parts))
+
+
+def _name_delivery(name: str, kind: str, parts: Parts) -> str:
+    """Name a delivery, if its time may be made anew when it comes again: then the dataflow can't know it by its time."""
+    times = [_is_there(parts, key) for key in ("timestamp", "originalTimestamp")]
+    if not name or all(times) or (any(times) and not _is_there(parts, "sentAt")):
+        return ""
+    return _digest(name, kind, *(repr(parts[key].value) if key in parts else "" for key in WHO_AND_WHEN))
 
 
 def _add_shared(parts: Parts, shared: Parts) -> Parts:
@@ -137,10 +147,6 @@ def _is_there(parts: Parts, name: str) -> bool:
 def _find_text(parts: Parts, name: str) -> str:
     value = parts[name].value if name in parts else ""
     return value if isinstance(value, str) else ""
-
-
-def _list_stable(parts: Parts) -> list[str]:
-    return [part.member for key, part in parts.items() if key not in VOLATILE]
 
 
 def _digest(*texts: str) -> str:

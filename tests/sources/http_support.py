@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,14 @@ class Server:
     @property
     def lines(self) -> list[Any]:
         return [json.loads(record.line) for record in self.records]
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + PATIENCE_S
+    while not reached():
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.02)
 
 
 @contextmanager
