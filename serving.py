@@ -25,12 +25,12 @@ CONNECTIONS = 500  # the files of the job need descriptors too
 class BoundedProtocol(H11Protocol):
     """HTTP/1.1 for strangers: a request that comes too slowly and a connection too many are hung up on."""
 
-    patience = REQUEST_S
+    patience, most = REQUEST_S, CONNECTIONS
     limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
+        if len(self.connections) > self.most:
             transport.close()
         else:
             self._watch()
@@ -60,13 +60,18 @@ class BoundedProtocol(H11Protocol):
 class HttpServer:
     """Listens from the moment it is made; `port` is the real one where 0 asked for any that is free. A context."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, patience: float = REQUEST_S) -> None:
-        """Bind the address and begin to serve; raises ConfigError where it can't be had."""
+    def __init__(
+        self, app: ASGIApp, host: str, port: int, patience: float = REQUEST_S, most: int = CONNECTIONS
+    ) -> None:
+        """Bind the address and begin to serve; raises ConfigError where it can't be had.
+
+        `patience`: seconds that a request may take to come; `most`: how many connections may stand at a time.
+        """
         self.listener = bind(host, port)
         self.host, self.port = host, int(self.listener.getsockname()[1])
         config = uvicorn.Config(
             app,
-            http=type("Protocol", (BoundedProtocol,), {"patience": patience}),
+            http=type("Protocol", (BoundedProtocol,), {"patience": patience, "most": most}),
             log_config=None,
             log_level="error",
             access_log=False,
