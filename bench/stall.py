@@ -14,7 +14,7 @@ from pathlib import Path
 from config import Config, JobRules, SessionRules
 from flows.replay import ReplayOptions, run_replay
 from sinks.manifest import Manifest
-from sources.files import Progress
+from sources.pacing import Progress
 
 HOUR_US = 3_600_000_000
 

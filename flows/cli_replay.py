@@ -38,7 +38,7 @@ from maps.status import WarehouseStatus, read_status
 from sinks.manifest import Manifest
 from sinks.storage import Folders
 from sources.discover import STDIN, find_files
-from sources.files import Progress
+from sources.pacing import Progress
 
 LANES = ("auto", "each", "one")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from clock import read_stopwatch
 from errors import JourneyError, WarehouseLockedError
 from flows.crossing import send_frames_as_ipc
-from sources.files import Progress
+from sources.pacing import Progress
 
 GRACE_S = 5.0
 LOOK_EVERY_S = 0.2

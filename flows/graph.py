@@ -16,8 +16,9 @@ from operators.paths import count_paths
 from operators.stream import AcceptLogic, Delivery, GroupLogic, Output
 from operators.transitions import merge_transitions
 from sinks.parquet import Merge, WarehouseSink
-from sources.files import FileSource, LaneItem
-from sources.kafka import KafkaSource
+from sources.files import FileSource
+from sources.live import LiveSource
+from sources.pacing import LaneItem
 
 FLOW = "journeys"
 SOURCE_STEP = f"{FLOW}.read"
@@ -40,7 +41,7 @@ MERGES: dict[str, Merge] = {
 
 
 def build_flow(
-    source: FileSource | KafkaSource, sink: WarehouseSink, config: Config, is_stopping: Callable[[], bool]
+    source: FileSource | LiveSource, sink: WarehouseSink, config: Config, is_stopping: Callable[[], bool]
 ) -> Dataflow:
     """Put sources, operators and sink together; key groups are the keys of the stateful step."""
     partitions = frozenset(source.list_parts())

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from clock import Clock, read_system_clock, to_us
 from config import Config, InputRules, SourceRules
-from errors import ConfigError, RecoveryError
+from errors import RecoveryError
 from events.decode import Decoder, make_decoder
 from flows.graph import MERGES
 from flows.job import check_settings, read_metadata, write_metadata
+from flows.live_sources import find_parts
 from flows.recovery import read_identity
 from flows.replay import Job, ReplayOptions, ReplayResult, Watcher, hold_warehouse, stop_on_signals
 from sinks.manifest import clean_up
 from sinks.parquet import SinkRules, WarehouseSink
 from sinks.storage import Folders
-from sources.kafka import KafkaSource
-from sources.kafka_topics import KafkaPart, list_partitions
+from sources.live import LivePart, LiveSource
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,18 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
 
     A stop leaves sessions open in the recovery store: the same command goes on as if nothing had happened.
     """
-    if not config.sources:
-        raise ConfigError("there is no [[source]] to read from", remedy="add one to journey.toml: see docs/live.md")
-    environment = dict(os.environ) if options.environment is None else options.environment
-    parts = tuple(part for rules in config.sources for part in list_partitions(rules, environment))
+    environment = os.environ if options.environment is None else options.environment
+    parts = find_parts(config, environment, options.clock)
     folders = Folders(options.warehouse)
     with hold_warehouse(folders, "journeys run"):
-        return _run(options, config, folders, parts, environment, watch)
+        return _run(options, config, folders, parts, watch)
 
 
 def _run(
     options: LiveOptions,
     config: Config,
     folders: Folders,
-    parts: tuple[KafkaPart, ...],
-    environment: dict[str, str],
+    parts: tuple[LivePart, ...],
     watch: Watcher | None,
 ) -> ReplayResult:
     job = Job(
@@ -74,7 +71,7 @@ def _run(
     check_parts(folders, parts, states)
     run = int(metadata.get("run", 0)) + 1
     write_metadata(folders, config, (), run, read_identity(job.store))
-    source = KafkaSource(parts, make_decoders(config, options.clock), config, environment, options.clock)
+    source = LiveSource(parts, make_decoders(config, options.clock), config, options.clock)
     source.is_stopping, source.on_durable = job.stop.is_set, job.note_durable
     sink = WarehouseSink(SinkRules(folders, run, config.job.writers, MERGES))
     with stop_on_signals(job.stop), job.publishing(source.progress, watch):
@@ -84,7 +81,7 @@ def _run(
     return ReplayResult("stopped", manifest)
 
 
-def check_parts(folders: Folders, parts: tuple[KafkaPart, ...], states: dict[str, bytes]) -> None:
+def check_parts(folders: Folders, parts: tuple[LivePart, ...], states: dict[str, bytes]) -> None:
     """Raise RecoveryError where the store knows a partition that is not among the sources now."""
     gone = sorted(states.keys() - {part.name for part in parts})
     if gone:

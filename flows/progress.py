@@ -14,7 +14,8 @@ from clock import read_stopwatch
 from flows.replay import Start
 from sinks.manifest import Manifest
 from sources.discover import STDIN
-from sources.files import Position, Progress
+from sources.files import Position
+from sources.pacing import Progress
 from sources.lanes import Lane, describe_lanes
 
 RATE_OVER_S = 5.0

@@ -39,9 +39,10 @@ from sinks.parquet import SinkRules, WarehouseSink, close_all
 from sinks.publishing import discard_undurable, find_lost, list_waiting, publish_durable
 from sinks.storage import Folders, hold_writer_lock, pass_point
 from sources.discover import STDIN, find_files
-from sources.files import FileSource, Position, Progress
-from sources.kafka import KafkaSource
+from sources.files import FileSource, Position
 from sources.lanes import Lane, check_lanes, plan_lanes
+from sources.live import LiveSource
+from sources.pacing import Progress
 
 PUBLISH_EVERY_S = 0.5
 
@@ -195,7 +196,7 @@ class Job:
         remove_orphans(self.folders, discard_undurable(self.folders, durable))
         return manifest, progress.sources
 
-    def execute(self, source: FileSource | KafkaSource, sink: WarehouseSink) -> None:
+    def execute(self, source: FileSource | LiveSource, sink: WarehouseSink) -> None:
         """Run the dataflow to its end; raises JourneyError."""
         flow = build_flow(source, sink, self.config, self.stop.is_set)
         recovery = RecoveryConfig(str(self.store)) if self.options.use_recovery else None

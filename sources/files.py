@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
@@ -16,10 +16,8 @@ from config import Config
 from events.canonical import Decoded
 from events.raw import EpochEnd, LaneEnd, LaneHead, RawBlock
 from sources.lanes import Decode, Lane, make_block
+from sources.pacing import NEVER, Alignment, LaneItem, Progress
 from sources.readers import read_file
-
-LaneItem = Decoded | LaneHead | LaneEnd | EpochEnd
-NEVER = -(1 << 62)
 
 BLOCKS_AHEAD = 2  # over all lanes of a process, beside one a lane
 SMALLEST_BLOCK = 256 << 10
@@ -43,41 +41,6 @@ class Position:
         """Read what `save` wrote."""
         value = json.loads(data)
         return Position(value["file"], value["offset"], value["record"])
-
-
-@dataclass
-class Alignment:
-    """The event time at which each unfinished lane of this process would go on; the earliest lane goes first."""
-
-    heads: dict[str, int] = field(default_factory=dict)
-
-    def may_pass(self, lane: str) -> bool:
-        """Tell whether no other lane is behind this one."""
-        mine = self.heads[lane]
-        return all(mine <= head for head in list(self.heads.values()))
-
-
-@dataclass
-class Progress:
-    """What a running replay has read so far, for display."""
-
-    bytes: int = 0
-    records: int = 0
-    dead: int = 0
-    latest: int = 0
-    longest_stall_s: float = 0.0  # from a lane's snapshot to its next read: what an epoch's commit costs
-
-    def add(self, decoded: Decoded, size: int) -> None:
-        """Count a block that was handed on, and the bytes that it took."""
-        self.bytes += size
-        self.records += decoded.received
-        self.dead += decoded.dead.height
-        if decoded.events.height:
-            self.latest = max(self.latest, int(decoded.events["event_time"].to_physical()[-1]))
-
-    def note_stall(self, seconds: float) -> None:
-        """Keep the longest time that a commit held up reading."""
-        self.longest_stall_s = max(self.longest_stall_s, seconds)
 
 
 @dataclass(frozen=True)

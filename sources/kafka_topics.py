@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,39 +17,21 @@ OURS = ("bootstrap.servers", "group.id", "enable.auto.commit", "enable.auto.offs
 QUEUED_KB = "16384"
 
 
-@dataclass(frozen=True)
-class KafkaPart:
-    """One partition of a topic of a source."""
-
-    rules: SourceRules
-    topic: str
-    number: int
-
-    @property
-    def source(self) -> str:
-        """The source and topic, as the tables name them."""
-        return f"{self.rules.name}/{self.topic}"
-
-    @property
-    def name(self) -> str:
-        """The partition, as the tables and the recovery store name it."""
-        return f"{self.rules.name}/{self.topic}/{self.number}"
-
-    def find_start(self, environment: dict[str, str]) -> int:
-        """Ask the broker for the offset at which the source's `start` lies; raises InputError."""
-        consumer = connect(self.rules, environment)
-        place = TopicPartition(self.topic, self.number)
-        try:
-            low, high = consumer.get_watermark_offsets(place, timeout=PATIENCE_S)
-            if self.rules.start in ("earliest", "latest"):
-                return int(low if self.rules.start == "earliest" else high)
-            place.offset = to_us(_read_time(self.rules.start)) // 1000
-            (found,) = consumer.offsets_for_times([place], timeout=PATIENCE_S)
-            return int(high if found.offset in (OFFSET_END, -1) else found.offset)
-        except KafkaException as problem:
-            raise explain(self, problem.args[0]) from problem
-        finally:
-            consumer.close()
+def find_start(rules: SourceRules, topic: str, number: int) -> int:
+    """Ask the broker for the offset at which the source's `start` lies; raises InputError."""
+    consumer = connect(rules)
+    place = TopicPartition(topic, number)
+    try:
+        low, high = consumer.get_watermark_offsets(place, timeout=PATIENCE_S)
+        if rules.start in ("earliest", "latest"):
+            return int(low if rules.start == "earliest" else high)
+        place.offset = to_us(_read_time(rules.start)) // 1000
+        (found,) = consumer.offsets_for_times([place], timeout=PATIENCE_S)
+        return int(high if found.offset in (OFFSET_END, -1) else found.offset)
+    except KafkaException as problem:
+        raise explain(f"{rules.name}/{topic}/{number}", problem.args[0]) from problem
+    finally:
+        consumer.close()
 
 
 def _read_time(text: str) -> datetime:
@@ -59,7 +39,7 @@ def _read_time(text: str) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
 
 
-def connect(rules: SourceRules, environment: dict[str, str]) -> Consumer:
+def connect(rules: SourceRules) -> Consumer:
     """Make a consumer that never takes an offset from anybody but us; raises ConfigError."""
     for name in rules.settings:
         if name in OURS:
@@ -67,8 +47,8 @@ def connect(rules: SourceRules, environment: dict[str, str]) -> Consumer:
     settings: dict[str, Any] = {
         "queued.max.messages.kbytes": QUEUED_KB,
         "fetch.wait.max.ms": "100",
-        **{name: fill_in(value, environment) for name, value in rules.settings.items()},
-        "bootstrap.servers": fill_in(rules.servers, environment),
+        **rules.settings,
+        "bootstrap.servers": rules.servers,
         "group.id": rules.group,
         "enable.auto.commit": "false",
         "enable.auto.offset.store": "false",
@@ -93,22 +73,11 @@ class _Silent:
 _SILENT = _Silent()
 
 
-def fill_in(text: str, environment: dict[str, str]) -> str:
-    """Replace ${NAME} by the variable of the environment; raises ConfigError where there is none."""
-
-    def find(match: re.Match[str]) -> str:
-        if match[1] not in environment:
-            raise ConfigError(f"the variable {match[1]} is not set", remedy=f"set it: export {match[1]}=…")
-        return environment[match[1]]
-
-    return re.sub(r"\$\{(\w+)\}", find, text)
-
-
-def list_partitions(rules: SourceRules, environment: dict[str, str]) -> tuple[KafkaPart, ...]:
-    """Ask the broker which partitions the topics of a source have; raises InputError."""
-    consumer = connect(rules, environment)
+def list_partitions(rules: SourceRules) -> list[tuple[str, int]]:
+    """Ask the broker which partitions the topics of a source have, as topic and number; raises InputError."""
+    consumer = connect(rules)
+    parts: list[tuple[str, int]] = []
     try:
-        parts: list[KafkaPart] = []
         for topic in rules.topics:
             found = consumer.list_topics(topic, timeout=PATIENCE_S).topics[topic]
             if found.error is not None:
@@ -116,22 +85,23 @@ def list_partitions(rules: SourceRules, environment: dict[str, str]) -> tuple[Ka
                     f"[[source]] {rules.name}: topic {topic!r}: {found.error.str()}",
                     remedy="make the topic, or correct its name under topics",
                 )
-            parts += [KafkaPart(rules, topic, number) for number in sorted(found.partitions)]
-        return tuple(parts)
+            parts += [(topic, number) for number in sorted(found.partitions)]
     except KafkaException as problem:
         raise InputError(
             f"[[source]] {rules.name}: no answer from {rules.servers} ({problem.args[0].str()})",
             remedy="check servers and settings, and that the broker runs",
         ) from problem
+    else:
+        return parts
     finally:
         consumer.close()
 
 
-def explain(part: KafkaPart, error: KafkaError) -> InputError:
-    """Say what is wrong with a partition, and what to do."""
+def explain(name: str, error: KafkaError) -> InputError:
+    """Say what is wrong with a partition of this name, and what to do."""
     if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
         return InputError(
-            f"{part.name}: the messages to go on with are no longer there ({error.str()})",
+            f"{name}: the messages to go on with are no longer there ({error.str()})",
             remedy="the topic's retention has deleted them: begin a new warehouse, or restore the topic",
         )
-    return InputError(f"{part.name}: {error.str()}", remedy="check the topic, and what this user may read")
+    return InputError(f"{name}: {error.str()}", remedy="check the topic, and what this user may read")

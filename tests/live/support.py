@@ -23,7 +23,7 @@ from flows.live import LiveOptions, run_live
 from flows.replay import ReplayOptions, run_replay
 from sinks.manifest import read_manifest
 from sinks.storage import FAIL_AT, Folders
-from sources.files import Progress
+from sources.pacing import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0

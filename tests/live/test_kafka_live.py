@@ -150,7 +150,7 @@ def test_offsets_are_told_to_the_group_for_monitors(kafka: KafkaBroker, tmp_path
     (rules,) = config.sources
 
     def read_committed() -> int:
-        consumer = connect(rules, {})
+        consumer = connect(rules)
         (found,) = consumer.committed([TopicPartition(topic, 0)], timeout=10)
         consumer.close()
         return int(found.offset)

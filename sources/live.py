@@ -1,0 +1,186 @@
+"""A Bytewax source over partitions that never end: of brokers, and of inboxes.
+
+Each partition is read and decoded ahead in a thread of its own. Its offset lies in the recovery store, beside the state
+that it led to: nothing is handed on twice. What is on the other side learns of an offset once the epoch is durable.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+
+from clock import Clock, read_stopwatch
+from config import Config, SourceRules
+from events.canonical import Decoded
+from events.raw import EpochEnd, LaneEnd, LaneHead, RawBlock
+from sources.pacing import NEVER, Alignment, LaneItem, Progress
+from sources.probing import Decode
+
+POLL_S = 0.02
+RELEASE_AT = 0.8  # of an epoch
+BLANK = b"null"  # what stands for a record without content: it is counted, as a dead letter
+
+
+class Feed(Protocol):
+    """A partition that was opened at an offset: records in order, again and again the same from one offset on."""
+
+    def fetch(self) -> list[RawBlock]:
+        """Wait a moment for more; return blocks of records whose offsets follow one another. Raises JourneyError."""
+
+    def tell_next(self) -> int:
+        """Return the offset behind what was fetched."""
+
+    def note_durable(self, offset: int) -> None:
+        """Take note that what lies before the offset will not be asked for again."""
+
+    def close(self) -> None:
+        """Let go of connections and files."""
+
+
+class LivePart(Protocol):
+    """A partition that can be opened; `name` is the one in the tables and in the recovery store."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def rules(self) -> SourceRules: ...
+
+    def open(self, offset: int | None) -> Feed:
+        """Open at an offset, or, with none, where the source's rules say that reading begins; raises JourneyError."""
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """Decoded blocks, and the offset after the last of them."""
+
+    decoded: list[Decoded]
+    next_offset: int
+
+
+class LivePartition(StatefulSourcePartition[LaneItem, bytes]):
+    """One partition: fetches ahead, remembers the next offset, says when it is idle."""
+
+    def __init__(self, source: LiveSource, part: LivePart, offset: int | None) -> None:
+        self.source, self.part = source, part
+        self.feed = part.open(offset)
+        self.offset = self.feed.tell_next()
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+        self.fetching = self.pool.submit(self._fetch)
+        self.saved: int | None = None
+        self.saved_at = 0.0
+        self.epoch_began = self.heard = read_stopwatch()
+        self.idle = self.quiet = self.released = False
+        self.announced = NEVER
+        source.alignment.heads[part.name] = NEVER
+
+    def _fetch(self) -> _Fetched:
+        decode = self.source.decode[self.part.rules.name]
+        decoded = [decode(block) for block in self.feed.fetch()]
+        return _Fetched(decoded, self.feed.tell_next())
+
+    def next_batch(self) -> list[LaneItem]:
+        now = read_stopwatch()
+        if self.saved is not None:
+            self._note_durable(now)
+        if self.source.is_stopping():
+            self.source.alignment.heads.pop(self.part.name, None)
+            raise StopIteration
+        self.quiet = not self.fetching.done()
+        if self.quiet:
+            return self._end_epoch(now, [])
+        fetched: _Fetched = self.fetching.result()
+        if not fetched.decoded:
+            # Read to the end: what comes later is not waited for, but by the watermark.
+            self.source.alignment.heads.pop(self.part.name, None)
+            self._go_on(fetched)
+            return self._end_epoch(now, self._fall_idle(now))
+        head = next(
+            (int(one.events["event_time"].to_physical()[0]) for one in fetched.decoded if one.events.height), NEVER
+        )
+        self.source.alignment.heads[self.part.name] = head
+        if not self.source.alignment.may_pass(self.part.name):
+            self.quiet = True
+            if head in (self.announced, NEVER):
+                return self._end_epoch(now, [])
+            self.announced = head
+            return self._end_epoch(now, [LaneHead(self.part.name, head)])
+        self.heard, self.idle = now, False
+        self._go_on(fetched)
+        for decoded in fetched.decoded:
+            self.source.progress.add(decoded, len(decoded.block.payload))
+        return self._end_epoch(now, list(fetched.decoded))
+
+    def _go_on(self, fetched: _Fetched) -> None:
+        self.offset = fetched.next_offset
+        self.fetching = self.pool.submit(self._fetch)
+
+    def _fall_idle(self, now: float) -> list[LaneItem]:
+        if self.idle or now - self.heard < self.source.config.job.idle_after / 1e6:
+            return []
+        self.idle = True
+        return [LaneEnd(self.part.name)]
+
+    def _end_epoch(self, now: float, items: list[LaneItem]) -> list[LaneItem]:
+        # Once in each epoch, shortly before Bytewax closes it, what the watermark has passed is released.
+        if self.released or now - self.epoch_began < RELEASE_AT * self.source.config.job.snapshot / 1e6:
+            return items
+        self.released = True
+        return [*items, EpochEnd(self.part.name)]
+
+    def _note_durable(self, now: float) -> None:
+        offset, self.saved = self.saved or 0, None
+        self.epoch_began, self.released = now, False
+        self.source.progress.note_stall(now - self.saved_at)
+        self.source.on_durable()
+        self.feed.note_durable(offset)
+
+    def next_awake(self) -> datetime | None:
+        return self.source.clock() + timedelta(seconds=POLL_S) if self.quiet else None
+
+    def snapshot(self) -> bytes:
+        self.saved, self.saved_at = self.offset, read_stopwatch()
+        return json.dumps({"v": 1, "offset": self.offset}).encode()
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.feed.close()
+
+
+class LiveSource(FixedPartitionedSource[LaneItem, bytes]):
+    """All partitions of all sources of a live job.
+
+    `decode`: by source, a block to its events. `is_stopping` ends every partition; `on_durable` is called when an epoch
+    has become durable and before more is read.
+    """
+
+    def __init__(self, parts: Iterable[LivePart], decode: dict[str, Decode], config: Config, clock: Clock) -> None:
+        self.parts = {part.name: part for part in parts}
+        self.decode, self.config, self.clock = decode, config, clock
+        self.is_stopping: Callable[[], bool] = lambda: False
+        self.on_durable: Callable[[], None] = lambda: None
+        self.alignment = Alignment()
+        self.progress = Progress()
+
+    def close(self) -> None:
+        """Nothing outlives the partitions."""
+
+    def list_parts(self) -> list[str]:
+        return sorted(self.parts)
+
+    def build_part(self, _step_id: str, for_part: str, resume_state: bytes | None) -> LivePartition:
+        offset = None if resume_state is None else int(json.loads(resume_state)["offset"])
+        return LivePartition(self, self.parts[for_part], offset)
+
+
+def flatten(record: bytes | None) -> bytes:
+    """Put a record on one line: in JSON a line break is white space; inside of a text it is an error either way."""
+    if not record or record.isspace():
+        return BLANK
+    return record if b"\n" not in record else record.replace(b"\n", b" ")
