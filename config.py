@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 
 SECOND = 1_000_000
@@ -116,3 +117,16 @@ class Config:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Split `HOST:PORT` or `[IPV6]:PORT`; raises ValueError."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/\[\]]+)):(\d{1,5})", text)
+    if match is None or int(match[3]) > 65_535:
+        raise ValueError("not HOST:PORT")
+    return match[1] or match[2], int(match[3])
+
+
+def join_address(host: str, port: int) -> str:
+    """Write what `split_address` splits."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import threading
 from types import TracebackType
@@ -10,6 +9,7 @@ from types import TracebackType
 import uvicorn
 from starlette.types import ASGIApp
 
+from config import join_address
 from errors import ConfigError
 
 FINISH_S = 1  # what a request that is under way may take when the server stops
@@ -69,16 +69,3 @@ def bind(host: str, port: int) -> socket.socket:
             f"{join_address(host, port)}: can't be listened on ({reason})",
             remedy="name a free port and an address of this machine, such as 127.0.0.1:9600 or, for all of its, 0.0.0.0:9600",
         ) from problem
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """Split `HOST:PORT` or `[IPV6]:PORT`; raises ValueError."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/\[\]]+)):(\d{1,5})", text)
-    if match is None or int(match[3]) > 65_535:
-        raise ValueError("not HOST:PORT")
-    return match[1] or match[2], int(match[3])
-
-
-def join_address(host: str, port: int) -> str:
-    """Write what `split_address` splits."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -17,8 +17,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from config import join_address, split_address
 from errors import ConfigError
-from serving import HttpServer, bind, join_address, split_address
+from serving import HttpServer, bind
 
 NEVER_S = 60
 

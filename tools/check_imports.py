@@ -27,7 +27,7 @@ LAYERS = {
     "errors": set[str](),
     "config": {"errors"},
     "clock": {"errors"},
-    "serving": {"errors"},
+    "serving": {"errors", "config"},
     "events": CORE,
     "sources": CORE | {"events"},
     "operators": CORE | {"events"},
