@@ -90,6 +90,21 @@ class JobRules:
     block_bytes: int = 24 << 20
     release_rows: int = 75_000
     idle_after: int = MINUTE
+    compact_every: int = HOUR  # of a live job; 0: never
+
+
+@dataclass(frozen=True)
+class ServeRules:
+    """Where a live job answers for its metrics and its health, as HOST:PORT; nowhere if empty."""
+
+    listen: str = ""
+
+
+@dataclass(frozen=True)
+class LogRules:
+    """How a live job writes its log: text | json."""
+
+    format: str = "text"
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,8 @@ class Config:
     funnels: tuple[FunnelRules, ...] = ()
     dead_letters: DeadLetterLimit = DeadLetterLimit()
     job: JobRules = JobRules()
+    serve: ServeRules = ServeRules()
+    log: LogRules = LogRules()
     sources: tuple[SourceRules, ...] = ()
 
     def fingerprint(self) -> dict[str, str]:
