@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clock import Clock, read_system_clock, to_us
 from config import Config, InputRules, SourceRules
 from errors import RecoveryError
 from events.decode import Decoder, make_decoder
+from flows.compacting import compacting
 from flows.graph import MERGES
 from flows.job import check_settings, read_metadata, write_metadata
+from flows.journal import Journal
 from flows.live_sources import find_parts
+from flows.monitor import Monitor
 from flows.recovery import read_identity
 from flows.replay import Job, ReplayOptions, ReplayResult, Watcher, hold_warehouse, stop_on_signals
 from sinks.manifest import clean_up
@@ -32,6 +35,7 @@ class LiveOptions:
     clock: Clock = read_system_clock
     stop: threading.Event | None = None
     environment: dict[str, str] | None = None
+    journal: Journal = field(default_factory=Journal)
 
 
 def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None) -> ReplayResult:
@@ -40,10 +44,11 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
     A stop leaves sessions open in the recovery store: the same command goes on as if nothing had happened.
     """
     environment = os.environ if options.environment is None else options.environment
-    parts = find_parts(config, environment, options.clock)
     folders = Folders(options.warehouse)
-    with hold_warehouse(folders, "journeys run"):
-        return _run(options, config, folders, parts, watch)
+    with Monitor(config, options.journal, options.clock, watch) as monitor:
+        parts = find_parts(config, environment, options.clock)
+        with hold_warehouse(folders, "journeys run"):
+            return _run(options, config, folders, parts, monitor)
 
 
 def _run(
@@ -51,7 +56,7 @@ def _run(
     config: Config,
     folders: Folders,
     parts: tuple[LivePart, ...],
-    watch: Watcher | None,
+    monitor: Monitor,
 ) -> ReplayResult:
     job = Job(
         ReplayOptions(
@@ -72,12 +77,15 @@ def _run(
     run = int(metadata.get("run", 0)) + 1
     write_metadata(folders, config, (), run, read_identity(job.store))
     source = LiveSource(parts, make_decoders(config, options.clock), config, options.clock)
-    source.is_stopping, source.on_durable = job.stop.is_set, job.note_durable
+    source.is_stopping, source.on_durable = job.stop.is_set, lambda: monitor.note_durable(job.note_durable)
+    monitor.begin(folders, source.list_parts(), source.progress, job.stop)
     sink = WarehouseSink(SinkRules(folders, run, config.job.writers, MERGES))
-    with stop_on_signals(job.stop), job.publishing(source.progress, watch):
+    upkeep = compacting(folders, config.job.compact_every, monitor)
+    with stop_on_signals(job.stop), upkeep, job.publishing(source.progress, monitor.watch):
         job.execute(source, sink)
     manifest = job.publish()
     clean_up(folders)
+    monitor.end(manifest)
     return ReplayResult("stopped", manifest)
 
 

@@ -62,6 +62,7 @@ class Progress:
     dead: int = 0
     latest: int = 0
     longest_stall_s: float = 0.0  # from a partition's snapshot to its next read: what an epoch's commit costs
+    commit_s: float = 0.0  # what it took to make the last commit visible
     partitions: dict[str, PartitionGauge] = field(default_factory=dict)
     groups: list[GroupGauge] = field(default_factory=list)
 

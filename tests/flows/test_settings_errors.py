@@ -34,7 +34,11 @@ def find_error(folder: Path, text: str) -> tuple[str, str]:
         ('[sessions]\ngap = "30min"', 'journey.toml:2: sessions.gap = "30min": should be a duration', '"30m"'),
         ("[sessions]\ngap = 30", "journey.toml:2: sessions.gap = 30: should be a duration", '"30s"'),
         ('[sessions]\ngap = "0s"', 'journey.toml:2: sessions.gap = "0s": should be a duration longer than 0', ""),
-        ('[serve]\nlisten = ":9600"', 'journey.toml:2: serve.listen = ":9600": should be an address', '"127.0.0.1:9600"'),
+        (
+            '[serve]\nlisten = ":9600"',
+            'journey.toml:2: serve.listen = ":9600": should be an address',
+            '"127.0.0.1:9600"',
+        ),
         ("[serve]\nlisten = 9600", "journey.toml:2: serve.listen = 9600", '"127.0.0.1:9600"'),
         ('[serve]\nlisten = "http://0.0.0.0:80/"', "journey.toml:2: serve.listen", '"0.0.0.0:80"'),
         ('[serve]\nlisten = "h:99999"', "journey.toml:2: serve.listen", ""),
