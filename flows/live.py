@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clock import Clock, read_system_clock, to_us
-from config import Config, InputRules, SourceRules
-from errors import RecoveryError
-from events.decode import Decoder, make_decoder
+from config import Config
+from errors import ConfigError, RecoveryError
 from flows.compacting import compacting
+from flows.decoding import make_decoders
 from flows.graph import MERGES
 from flows.job import check_settings, read_metadata, write_metadata
 from flows.journal import Journal
-from flows.live_sources import find_parts
+from flows.live_sources import Sources, Surroundings, find_sources
 from flows.monitor import Monitor
 from flows.recovery import read_identity
 from flows.replay import Job, ReplayOptions, ReplayResult, Watcher, hold_warehouse, stop_on_signals
@@ -23,6 +24,7 @@ from sinks.manifest import clean_up
 from sinks.parquet import SinkRules, WarehouseSink
 from sinks.storage import Folders
 from sources.live import LivePart, LiveSource
+from sources.receiving import receiving
 
 
 @dataclass(frozen=True)
@@ -43,19 +45,20 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
 
     A stop leaves sessions open in the recovery store: the same command goes on as if nothing had happened.
     """
+    if not config.sources:
+        raise ConfigError("there is no [[source]] to read from", remedy="add one to journey.toml: see docs/live.md")
     environment = os.environ if options.environment is None else options.environment
     folders = Folders(options.warehouse)
-    with Monitor(config, options.journal, options.clock, watch) as monitor:
-        parts = find_parts(config, environment, options.clock)
-        with hold_warehouse(folders, "journeys run"):
-            return _run(options, config, folders, parts, monitor)
+    with Monitor(config, options.journal, options.clock, watch) as monitor, hold_warehouse(folders, "journeys run"):
+        around = Surroundings(config.input.max_record_bytes, options.clock, folders.inboxes)
+        return _run(options, config, folders, find_sources(config, environment, around), monitor)
 
 
 def _run(
     options: LiveOptions,
     config: Config,
     folders: Folders,
-    parts: tuple[LivePart, ...],
+    sources: Sources,
     monitor: Monitor,
 ) -> ReplayResult:
     job = Job(
@@ -73,23 +76,37 @@ def _run(
     metadata = read_metadata(folders)
     check_settings(folders, config, metadata)
     _, states = job.settle(metadata)
-    check_parts(folders, parts, states)
+    check_parts(folders, sources.parts, states)
     run = int(metadata.get("run", 0)) + 1
     write_metadata(folders, config, (), run, read_identity(job.store))
-    source = LiveSource(parts, make_decoders(config, options.clock), config, options.clock)
+    source = LiveSource(sources.parts, make_decoders(config, to_us(options.clock())), config, options.clock)
+    if config.job.archive:
+        source.archive = folders.archive
     source.is_stopping, source.on_durable = job.stop.is_set, lambda: monitor.note_durable(job.note_durable)
     monitor.begin(folders, source.list_parts(), source.progress, job.stop)
     sink = WarehouseSink(SinkRules(folders, run, config.job.writers, MERGES))
-    upkeep = compacting(folders, config.job.compact_every, monitor)
-    with stop_on_signals(job.stop), upkeep, job.publishing(source.progress, monitor.watch):
+    failures: list[Exception] = []
+
+    def fail(problem: Exception) -> None:
+        failures.append(problem)
+        job.stop.set()
+
+    with (
+        stop_on_signals(job.stop),
+        compacting(folders, config.job.compact_every, monitor),
+        job.publishing(source.progress, monitor.watch),
+        receiving(sources.receivers, fail),
+    ):
         job.execute(source, sink)
+    if failures:
+        raise failures[0]
     manifest = job.publish()
     clean_up(folders)
     monitor.end(manifest)
     return ReplayResult("stopped", manifest)
 
 
-def check_parts(folders: Folders, parts: tuple[LivePart, ...], states: dict[str, bytes]) -> None:
+def check_parts(folders: Folders, parts: Sequence[LivePart], states: dict[str, bytes]) -> None:
     """Raise RecoveryError where the store knows a partition that is not among the sources now."""
     gone = sorted(states.keys() - {part.name for part in parts})
     if gone:
@@ -97,16 +114,3 @@ def check_parts(folders: Folders, parts: tuple[LivePart, ...], states: dict[str,
             f"{folders.root} goes on from {gone[0]}, which is not among the sources now",
             remedy="put the source back into journey.toml as it was, or run into a new --warehouse",
         )
-
-
-def make_decoders(config: Config, clock: Clock) -> dict[str, Decoder]:
-    """Make each source's decoder."""
-    return {
-        rules.name: make_decoder(choose_input(config.input, rules), config.steps, to_us(clock()))
-        for rules in config.sources
-    }
-
-
-def choose_input(rules: InputRules, source: SourceRules) -> InputRules:
-    """Return `[input]` with the source's own format, if it has one; fields mapped under [input] stay with its format."""
-    return replace(rules, format=source.format, fields={}) if source.format else rules
