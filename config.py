@@ -104,6 +104,21 @@ class JobRules:
     release_rows: int = 75_000
     idle_after: int = MINUTE
     archive: bool = False
+    compact_every: int = HOUR  # of a live job; 0: never
+
+
+@dataclass(frozen=True)
+class ServeRules:
+    """Where a live job answers for its metrics and its health, as HOST:PORT; nowhere if empty."""
+
+    listen: str = ""
+
+
+@dataclass(frozen=True)
+class LogRules:
+    """How a live job writes its log: text | json."""
+
+    format: str = "text"
 
 
 @dataclass(frozen=True)
@@ -117,6 +132,8 @@ class Config:
     funnels: tuple[FunnelRules, ...] = ()
     dead_letters: DeadLetterLimit = DeadLetterLimit()
     job: JobRules = JobRules()
+    serve: ServeRules = ServeRules()
+    log: LogRules = LogRules()
     sources: tuple[SourceRules, ...] = ()
 
     def fingerprint(self) -> dict[str, str]:
