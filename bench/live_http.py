@@ -40,7 +40,7 @@ from serving import HttpServer
 from sources.collector import CALL_PATHS, make_collector
 from sources.inbox import Inbox
 
-CONNECTIONS = 16
+CONNECTIONS = 64
 BATCH = 100
 PATHS = [*CALL_PATHS, "/v1/batch", "/v1/b", "/beacon/v1/batch", "/health", "/", "/v1/track?writeKey=k", "/%00/%ff"]
 WORDS = [
@@ -110,6 +110,7 @@ def started(serve: Callable[[Connection, str], None]) -> Iterator[tuple[int, Con
     with tempfile.TemporaryDirectory() as folder:
         process = context.Process(target=serve, args=(theirs, folder))
         process.start()
+        theirs.close()  # so that its end is seen, and not waited for
         yield ours.recv(), ours
         process.join(30)
 

@@ -8,15 +8,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+
+def _keep_first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return dict(reversed(pairs))
+
+
 # Numbers stay text: nothing is counted with them, and one of thousands of digits is no error.
-_DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+_DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=_keep_first)
 _SPACE = re.compile(r"[ \t\n\r]*")
 _PLAIN: Mapping[str, Reader] = {}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A value, its text, and of an object's member the text with its key; of an object that was cut the value is `Parts`."""
+    """A value, in which numbers are text, its own text, and of an object's member the text with its key."""
 
     value: Any
     text: str
@@ -38,8 +43,13 @@ def cut_object(text: str, inside: Mapping[str, Reader] = _PLAIN) -> Parts:
     return _read_all(text, lambda at: read_object(text, at, inside))
 
 
+def cut_value(text: str) -> Part:
+    """Read one value; raises ValueError."""
+    return Part(_read_all(text, lambda at: _DECODER.raw_decode(text, at)), text)
+
+
 def cut_values(text: str) -> list[Part] | None:
-    """Cut an array into its elements, those that are objects into their members; None if it is none. Raises ValueError."""
+    """Cut an array into its elements; None if it is none. Raises ValueError."""
     return _read_all(text, lambda at: read_elements(text, at))
 
 
@@ -83,7 +93,7 @@ def read_elements(text: str, at: int) -> tuple[list[Part] | None, int]:
         return parts, at + 1
     while True:
         start = at
-        value, at = read_object(text, at) if text[at : at + 1] == "{" else _DECODER.raw_decode(text, at)
+        value, at = _DECODER.raw_decode(text, at)
         parts.append(Part(value, text[start:at]))
         at = _skip(text, at)
         if text[at : at + 1] == "]":

@@ -12,10 +12,11 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from config import SECOND
 from sources.inbox import Received
-from sources.json_parts import Part, Parts, cut_object, put_in_front, read_elements, read_text, write_object
+from sources.json_parts import Part, Parts, cut_object, cut_value, put_in_front, read_elements, read_text, write_object
 from sources.live import flatten
 
 MAX_CALLS = 2_500  # in a batch, as Segment has it
@@ -23,6 +24,8 @@ CLOCK_SLACK = 5 * SECOND  # what a call may have been under way, or a clock be w
 DROPPED = ("writeKey", "receivedAt")  # a key has no business in a warehouse; when it came is known here
 VOLATILE = (*DROPPED, "sentAt", "_metadata")  # differ between two deliveries of one call
 WHO_AND_WHEN = ("messageId", "type", "userId", "anonymousId", "timestamp", "originalTimestamp")
+FAR = 250_000_000_000 * SECOND  # the year 9892
+Values = dict[str, Any]
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MOMENT = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?\s*(?:Z|([+-])(\d\d):?(\d\d)?)?", re.IGNORECASE
@@ -45,9 +48,10 @@ class Calls:
 
 def read_call(body: bytes, kind: str) -> Calls:
     """Read one call; raises ValueError."""
-    text = read_text(body)
-    call = cut_object(text)
-    return Calls([Part(call, text)], {}, kind, _find_text(call, "writeKey"))
+    call = cut_value(read_text(body))
+    if not isinstance(call.value, dict):
+        raise ValueError("not an object")  # noqa: TRY004
+    return Calls([call], {}, kind, _find_text(call.value, "writeKey"))
 
 
 def read_batch(body: bytes) -> Calls:
@@ -58,68 +62,67 @@ def read_batch(body: bytes) -> Calls:
         raise ValueError("batch is not an array")
     if len(batch) > MAX_CALLS:
         raise ValueError(f"{len(batch):,} calls; at most {MAX_CALLS:,} may come in a batch")
-    shared = {name: whole[name] for name in ("context", "integrations", "sentAt") if _is_there(whole, name)}
-    return Calls(batch, shared, "", _find_text(whole, "writeKey"))
+    values = {name: part.value for name, part in whole.items()}
+    shared = {name: whole[name] for name in ("context", "integrations", "sentAt") if _is_there(values, name)}
+    return Calls(batch, shared, "", _find_text(values, "writeKey"))
 
 
 def _write(call: Part, calls: Calls, received: int) -> Received:
     if not isinstance(call.value, dict):
         return Received(flatten(call.text.encode()), received)
-    parts = _add_shared(call.value, calls.shared) if calls.shared else call.value
-    added = {"receivedAt": json.dumps(_write_moment(received))}
-    if calls.kind and not _is_there(parts, "type"):
+    shared = _list_shared(call, calls.shared)
+    said: Values = {**call.value, **{name: part.value for name, part in shared.items()}}
+    times = [name for name in ("timestamp", "originalTimestamp") if _is_there(said, name)]
+    name = _find_text(said, "messageId")
+    if not name and times:
+        members = cut_object(call.text).items()
+        name = _digest(calls.kind, *(part.member for key, part in members if key not in VOLATILE))
+    added = {"receivedAt": json.dumps(_write_moment(received)), **{key: part.text for key, part in shared.items()}}
+    if calls.kind and not _is_there(said, "type"):
         added["type"] = json.dumps(calls.kind)
-    has_time = _is_there(parts, "timestamp") or _is_there(parts, "originalTimestamp")
-    name = _find_text(parts, "messageId")
-    if not name and has_time:
-        name = _digest(calls.kind, *(part.member for key, part in parts.items() if key not in VOLATILE))
-    added |= {} if _is_there(parts, "messageId") else {"messageId": json.dumps(name or uuid.uuid4().hex)}
-    moment = _set_clock(parts, received) if has_time else received
+    if not _is_there(said, "messageId"):
+        added["messageId"] = json.dumps(name or uuid.uuid4().hex)
+    moment = _set_clock(said, times, received)
     if moment is not None:
         added["timestamp"] = json.dumps(_write_moment(moment))
-        if has_time and not _is_there(parts, "originalTimestamp"):
-            added["originalTimestamp"] = parts["timestamp"].text
-    gone = [key for key in parts if key in added or key in DROPPED]
-    if gone or calls.shared:
-        line = write_object(added, (part for key, part in parts.items() if key not in gone))
-    else:
-        line = put_in_front(added, call.text)
-    return Received(flatten(line.encode()), received, _name_delivery(name, calls.kind, parts))
+        added |= {"originalTimestamp": json.dumps(said["timestamp"])} if times == ["timestamp"] else {}
+    # When its time may be made anew as it comes again, the dataflow could not know it by that.
+    is_named = bool(name) and (not times or (len(times) == 1 and _is_there(said, "sentAt")))
+    delivery = _digest(name, calls.kind, *(repr(call.value.get(key)) for key in WHO_AND_WHEN)) if is_named else ""
+    return Received(flatten(_put_in(added, call).encode()), received, delivery)
 
 
-def _name_delivery(name: str, kind: str, parts: Parts) -> str:
-    """Name a delivery, if its time may be made anew when it comes again: then the dataflow can't know it by its time."""
-    times = [_is_there(parts, key) for key in ("timestamp", "originalTimestamp")]
-    if not name or all(times) or (any(times) and not _is_there(parts, "sentAt")):
-        return ""
-    return _digest(name, kind, *(repr(parts[key].value) if key in parts else "" for key in WHO_AND_WHEN))
+def _put_in(added: dict[str, str], call: Part) -> str:
+    gone = {key for key in call.value if key in added or key in DROPPED}
+    if not gone:
+        return put_in_front(added, call.text)
+    return write_object(added, (part for key, part in cut_object(call.text).items() if key not in gone))
 
 
-def _add_shared(parts: Parts, shared: Parts) -> Parts:
-    """Give a call what its batch says for all; its own word counts, in `context` key by key."""
-    missing = {name: part for name, part in shared.items() if not _is_there(parts, name)}
-    merged = {**parts, **missing}
-    both = "context" in shared and "context" not in missing
-    if both and isinstance(shared["context"].value, dict) and isinstance(parts["context"].value, dict):
-        own, common = cut_object(parts["context"].text), cut_object(shared["context"].text)
-        text = write_object({}, [*own.values(), *(part for key, part in common.items() if key not in own)])
-        merged["context"] = Part(parts["context"].value, text, f'"context":{text}')
-    return merged
+def _list_shared(call: Part, shared: Parts) -> Parts:
+    """List what a batch says for all and a call does not say itself; of both one's `context` that is both together."""
+    found = {name: part for name, part in shared.items() if not _is_there(call.value, name)}
+    if "context" in shared and "context" not in found:
+        own, common = call.value["context"], shared["context"].value
+        if isinstance(own, dict) and isinstance(common, dict) and common.keys() - own.keys():
+            parts = cut_object(cut_object(call.text)["context"].text)
+            missing = (part for key, part in cut_object(shared["context"].text).items() if key not in own)
+            found["context"] = Part({**common, **own}, write_object({}, [*parts.values(), *missing]))
+    return found
 
 
-def _set_clock(parts: Parts, received: int) -> int | None:
-    """Return the call's time by our clock, where the sender's clock is off; None where it stays as it is.
+def _set_clock(said: Values, times: list[str], received: int) -> int | None:
+    """Return a call's time by our clock, where it tells none or its sender's clock is off; None where it stays.
 
     With both `timestamp` and `originalTimestamp` somebody has set it right already.
     """
-    if _is_there(parts, "timestamp") and _is_there(parts, "originalTimestamp"):
-        return None
-    said = _find_text(parts, "timestamp") or _find_text(parts, "originalTimestamp")
-    happened, sent = read_moment(said), read_moment(_find_text(parts, "sentAt"))
+    if len(times) != 1:
+        return None if times else received
+    happened, sent = read_moment(_find_text(said, times[0])), read_moment(_find_text(said, "sentAt"))
     if happened is None or sent is None or abs(received - sent) <= CLOCK_SLACK:
         return None
     moment = received - (sent - happened)
-    return moment if 0 <= moment < 250_000_000_000 * SECOND else None
+    return moment if 0 <= moment < FAR else None
 
 
 def read_moment(text: str) -> int | None:
@@ -140,12 +143,12 @@ def _write_moment(moment: int) -> str:
     return (EPOCH + timedelta(microseconds=moment)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _is_there(parts: Parts, name: str) -> bool:
-    return name in parts and parts[name].value not in (None, "")
+def _is_there(said: Values, name: str) -> bool:
+    return said.get(name) not in (None, "")
 
 
-def _find_text(parts: Parts, name: str) -> str:
-    value = parts[name].value if name in parts else ""
+def _find_text(said: Values, name: str) -> str:
+    value = said.get(name)
     return value if isinstance(value, str) else ""
 
 

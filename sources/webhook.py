@@ -18,7 +18,7 @@ from events.envelopes import wrap_binary
 from sources.http_calls import Refused, find_key, is_key
 from sources.http_receiver import HttpReceiver, Intake
 from sources.inbox import Inbox, Received
-from sources.json_parts import Part, Parts, cut_object, cut_values, read_text
+from sources.json_parts import Part, cut_value, cut_values, read_text
 from sources.live import flatten
 
 KEY_NAMES = ("code", "key")
@@ -98,8 +98,7 @@ def validate(rules: SourceRules, body: bytes) -> Response:
     """Answer Event Grid's question whether the subscription is wanted; raises Refused, ValueError."""
     check_schema(rules, OWN_SCHEMA)
     for event in cut_values(read_text(body)) or []:
-        code = _find(event.value, "data")
-        code = code.get("validationCode") if isinstance(code, dict) else None
+        code = _find(_find(event.value, "data"), "validationCode")
         if isinstance(code, str) and code:
             return JSONResponse({"validationResponse": code})
     raise Refused(400, "there is no validationCode in it")
@@ -108,12 +107,14 @@ def validate(rules: SourceRules, body: bytes) -> Response:
 def read_events(headers: dict[str, str], body: bytes, received: int) -> list[Received]:
     """Read the events of a body; what is no object is a record all the same, a dead letter. Raises ValueError."""
     if "ce-id" in headers or "ce-specversion" in headers:
-        line = wrap_binary(headers, body)
-        return [_make(Part(cut_object(read_text(line)), line.decode()), received)]
+        body = wrap_binary(headers, body)
     text = read_text(body)
-    if text.lstrip(" \t\r\n").startswith("["):
-        return [_make(event, received) for event in cut_values(text) or []]
-    return [_make(Part(cut_object(text), text), received)]
+    events = cut_values(text)
+    if events is None:
+        events = [cut_value(text)]
+        if not isinstance(events[0].value, dict):
+            raise ValueError("neither an object nor an array")
+    return [_make(event, received) for event in events]
 
 
 def _make(event: Part, received: int) -> Received:
@@ -127,5 +128,5 @@ def _make(event: Part, received: int) -> Received:
     return Received(flatten(event.text.encode()), received, delivery)
 
 
-def _find(event: Parts | Any, name: str) -> Any:
-    return event[name].value if isinstance(event, dict) and name in event else None
+def _find(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
