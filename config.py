@@ -64,19 +64,32 @@ class DeadLetterLimit:
 
 @dataclass(frozen=True)
 class SourceRules:
-    """A broker to read from: its topics, where to begin (earliest, latest or a time), and settings passed on to it.
+    """What to read live, by `kind`; a field that a kind does not know stays as it is here.
 
-    `format` is that of `[input]` where it is empty.
+    `format` is the kind's own where it is empty, or else that of `[input]`. `backlog`: bytes that may wait in an inbox.
     """
 
     name: str
-    servers: str
-    topics: tuple[str, ...]
     kind: str = "kafka"
+    format: str = ""
+    servers: str = ""
+    topics: tuple[str, ...] = ()
     group: str = "journeystream"
     start: str = "earliest"
-    format: str = ""
     settings: dict[str, str] = field(default_factory=dict)
+    url: str = ""
+    queues: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    prefetch: int = 2_000
+    region: str = ""
+    endpoint: str = ""
+    subscriptions: tuple[str, ...] = ()
+    key: str = ""
+    listen: str = ""
+    keys: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    max_body: int = 1 << 20
+    backlog: int = 1 << 28
 
 
 @dataclass(frozen=True)

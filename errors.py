@@ -6,6 +6,8 @@ JourneyError                 exit code 1
 │   └── InputError           files that are missing, unreadable or of an unknown kind
 ├── SourceChangedError       a file vanished or changed between two runs of one job
 ├── DeadLetterLimitError     more records than allowed could not be read
+├── InboxFullError           more records wait to be read than may; their sender has to come again
+├── ReceiverError            a broker or an address that a live job receives from can't be used
 └── WarehouseError           the folder can't be used as it is
     ├── WarehouseLockedError another job writes it
     ├── ConfigChangedError   the warehouse was made with settings that give other results
@@ -47,6 +49,14 @@ class SourceChangedError(JourneyError):
 
 class DeadLetterLimitError(JourneyError):
     """More records than allowed could not be read."""
+
+
+class InboxFullError(JourneyError):
+    """More records wait to be read than may; their sender has to come again."""
+
+
+class ReceiverError(JourneyError):
+    """A broker or an address that a live job receives from can't be used."""
 
 
 class WarehouseError(JourneyError):

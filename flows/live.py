@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clock import Clock, read_system_clock, to_us
 from config import Config, InputRules, SourceRules
-from errors import RecoveryError
+from errors import ConfigError, RecoveryError
 from events.decode import Decoder, make_decoder
 from flows.graph import MERGES
 from flows.job import check_settings, read_metadata, write_metadata
-from flows.live_sources import find_parts
+from flows.live_sources import Sources, Surroundings, find_sources
 from flows.recovery import read_identity
 from flows.replay import Job, ReplayOptions, ReplayResult, Watcher, hold_warehouse, stop_on_signals
 from sinks.manifest import clean_up
 from sinks.parquet import SinkRules, WarehouseSink
 from sinks.storage import Folders
 from sources.live import LivePart, LiveSource
+from sources.receiving import receiving
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,20 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
 
     A stop leaves sessions open in the recovery store: the same command goes on as if nothing had happened.
     """
+    if not config.sources:
+        raise ConfigError("there is no [[source]] to read from", remedy="add one to journey.toml: see docs/live.md")
     environment = os.environ if options.environment is None else options.environment
-    parts = find_parts(config, environment, options.clock)
     folders = Folders(options.warehouse)
     with hold_warehouse(folders, "journeys run"):
-        return _run(options, config, folders, parts, watch)
+        around = Surroundings(config.input.max_record_bytes, options.clock, folders.inner / "inbox")
+        return _run(options, config, folders, find_sources(config, environment, around), watch)
 
 
 def _run(
     options: LiveOptions,
     config: Config,
     folders: Folders,
-    parts: tuple[LivePart, ...],
+    sources: Sources,
     watch: Watcher | None,
 ) -> ReplayResult:
     job = Job(
@@ -68,20 +72,32 @@ def _run(
     metadata = read_metadata(folders)
     check_settings(folders, config, metadata)
     _, states = job.settle(metadata)
-    check_parts(folders, parts, states)
+    check_parts(folders, sources.parts, states)
     run = int(metadata.get("run", 0)) + 1
     write_metadata(folders, config, (), run, read_identity(job.store))
-    source = LiveSource(parts, make_decoders(config, options.clock), config, options.clock)
+    source = LiveSource(sources.parts, make_decoders(config, options.clock), config, options.clock)
     source.is_stopping, source.on_durable = job.stop.is_set, job.note_durable
     sink = WarehouseSink(SinkRules(folders, run, config.job.writers, MERGES))
-    with stop_on_signals(job.stop), job.publishing(source.progress, watch):
+    failures: list[Exception] = []
+
+    def fail(problem: Exception) -> None:
+        failures.append(problem)
+        job.stop.set()
+
+    with (
+        stop_on_signals(job.stop),
+        job.publishing(source.progress, watch),
+        receiving(sources.receivers, fail),
+    ):
         job.execute(source, sink)
+    if failures:
+        raise failures[0]
     manifest = job.publish()
     clean_up(folders)
     return ReplayResult("stopped", manifest)
 
 
-def check_parts(folders: Folders, parts: tuple[LivePart, ...], states: dict[str, bytes]) -> None:
+def check_parts(folders: Folders, parts: Sequence[LivePart], states: dict[str, bytes]) -> None:
     """Raise RecoveryError where the store knows a partition that is not among the sources now."""
     gone = sorted(states.keys() - {part.name for part in parts})
     if gone:
@@ -99,6 +115,10 @@ def make_decoders(config: Config, clock: Clock) -> dict[str, Decoder]:
     }
 
 
+OWN_FORMATS = {"sqs": "eventbridge", "webhook": "eventgrid", "eventgrid": "cloudevents"}
+
+
 def choose_input(rules: InputRules, source: SourceRules) -> InputRules:
-    """Return `[input]` with the source's own format, if it has one; fields mapped under [input] stay with its format."""
-    return replace(rules, format=source.format, fields={}) if source.format else rules
+    """Return `[input]` with the source's or its kind's format, if there is one; mapped fields stay with `[input]`'s."""
+    form = source.format or OWN_FORMATS.get(source.kind, "")
+    return replace(rules, format=form, fields={}) if form else rules

@@ -1,37 +1,61 @@
-"""The sources of a live job: secrets filled in, partitions found."""
+"""The sources of a live job: secrets filled in, partitions found, receivers made."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from clock import Clock
 from config import Config, SourceRules
 from errors import ConfigError
+from sources.inbox import Inbox
+from sources.inbox_feed import InboxPart, choose_folder
 from sources.kafka import KafkaPart
 from sources.kafka_topics import list_partitions
 from sources.live import LivePart
-
-Finder = Callable[[SourceRules, Config, Clock], list[LivePart]]
-
-
-def find_parts(config: Config, environment: Mapping[str, str], clock: Clock) -> tuple[LivePart, ...]:
-    """List the partitions of all sources; raises ConfigError, InputError."""
-    if not config.sources:
-        raise ConfigError("there is no [[source]] to read from", remedy="add one to journey.toml: see docs/live.md")
-    return tuple(
-        part for rules in config.sources for part in FINDERS[rules.kind](fill_in(rules, environment), config, clock)
-    )
+from sources.receiving import Receiver
 
 
-def _find_kafka(rules: SourceRules, config: Config, clock: Clock) -> list[LivePart]:
-    limit = config.input.max_record_bytes
-    return [KafkaPart(rules, topic, number, limit, clock) for topic, number in list_partitions(rules)]
+@dataclass(frozen=True)
+class Surroundings:
+    """What every source is made with; `limit`: the largest size of a record, `inboxes`: the folder of all inboxes."""
+
+    limit: int
+    clock: Clock
+    inboxes: Path
 
 
-FINDERS: dict[str, Finder] = {"kafka": _find_kafka}
+@dataclass
+class Sources:
+    """Partitions to read, and what fills those that are inboxes."""
+
+    parts: list[LivePart] = field(default_factory=list)
+    receivers: list[Receiver] = field(default_factory=list)
+
+
+def find_sources(config: Config, environment: Mapping[str, str], around: Surroundings) -> Sources:
+    """Find the partitions of all sources, and open their inboxes; raises ConfigError, InputError, FormatError."""
+    found = Sources()
+    for rules in config.sources:
+        FINDERS[rules.kind](fill_in(rules, environment), around, found)
+    return found
+
+
+def _find_kafka(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    for topic, number in list_partitions(rules):
+        found.parts.append(KafkaPart(rules, topic, number, around.limit, around.clock))
+
+
+def _add_inbox(rules: SourceRules, queue: str, around: Surroundings, found: Sources) -> Inbox:
+    inbox = Inbox(choose_folder(around.inboxes, rules, queue), rules.backlog)
+    found.parts.append(InboxPart(rules, queue, inbox, around.limit))
+    return inbox
+
+
+FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {"kafka": _find_kafka}
 
 
 def fill_in(rules: SourceRules, environment: Mapping[str, str]) -> SourceRules:

@@ -15,8 +15,8 @@ from flows.replay import Start
 from sinks.manifest import Manifest
 from sources.discover import STDIN
 from sources.files import Position
-from sources.pacing import Progress
 from sources.lanes import Lane, describe_lanes
+from sources.pacing import Progress
 
 RATE_OVER_S = 5.0
 LINE_EVERY_S = 10.0

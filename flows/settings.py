@@ -13,6 +13,7 @@ from events.steps import compile_rule
 from flows.settings_document import Document, read_document, suggest
 from flows.settings_keys import (
     DEAD_LETTERS,
+    EVERY_SOURCE,
     FIELDS,
     FUNNEL,
     INPUT,
@@ -20,6 +21,7 @@ from flows.settings_keys import (
     SECTIONS,
     SESSIONS,
     SOURCE,
+    SOURCE_KINDS,
     STAGE,
     STEPS,
     TOP_LEVEL,
@@ -141,14 +143,30 @@ def _read_sources(document: Document) -> tuple[SourceRules, ...]:
     if entries is None:
         return ()
     if not isinstance(entries, list):
-        raise document.fail(("source",), "should be a list of brokers", "write [[source]] above each one's keys")
+        raise document.fail(("source",), "should be a list of sources", "write [[source]] above each one's keys")
     sources: list[SourceRules] = []
     for number in range(len(entries)):
         path: KeyPath = ("source", number)
         sources.append(SourceRules(**_read_section(document, path, SOURCE)))
+        _check_kind(document, path, sources[-1].kind)
         if any(other.name == sources[-1].name for other in sources[:-1]):
             raise document.fail((*path, "name"), "another source has this name", "give each source a name of its own")
     return tuple(sources)
+
+
+def _check_kind(document: Document, path: KeyPath, kind: str) -> None:
+    """Refuse a source that lacks what its kind needs, or has what only other kinds know."""
+    needed, allowed = SOURCE_KINDS[kind]
+    values = _get_table(document, path)
+    for names in needed:
+        if not any(name in values for name in names):
+            missing = " or ".join(repr(name) for name in names)
+            raise document.fail(path, f"the key {missing} is missing", f"a source of kind {kind!r} needs it")
+    known = {*EVERY_SOURCE, *allowed, *(name for names in needed for name in names)}
+    for name in values:
+        if name not in known:
+            remedy = f"{kind!r} knows: {', '.join(sorted(known))}"
+            raise document.fail((*path, name), f"not a key of a source of kind {kind!r}", remedy)
 
 
 def _read_stages(document: Document) -> dict[str, tuple[str, ...]]:

@@ -74,13 +74,36 @@ JOB: Keys = {
 }
 SOURCE: Keys = {
     "name": Key(read_name, required=True),
-    "kind": Key(read_choice("kafka")),
-    "servers": Key(read_text, required=True),
-    "topics": Key(read_texts(1), required=True),
+    "kind": Key(read_choice("kafka", "rabbitmq", "sqs", "eventgrid", "webhook", "collector")),
+    "format": Key(read_choice("segment", "rudderstack", *FORMATS, same={"rudderstack": "segment"})),
+    "servers": Key(read_text),
+    "topics": Key(read_texts(1)),
     "group": Key(read_text),
     "start": Key(read_start),
-    "format": Key(read_choice("segment", "rudderstack", *FORMATS, same={"rudderstack": "segment"})),
     "settings": Key(read_settings),
+    "url": Key(read_text),
+    "queues": Key(read_texts(1)),
+    "streams": Key(read_texts(1)),
+    "prefetch": Key(read_integer(1, 65_535)),
+    "region": Key(read_text),
+    "endpoint": Key(read_text),
+    "subscriptions": Key(read_texts(1)),
+    "key": Key(read_text),
+    "listen": Key(read_text),
+    "keys": Key(read_texts(1)),
+    "origins": Key(read_texts(1)),
+    "max_body": Key(read_size(1 << 10, 1 << 30)),
+    "backlog": Key(read_size(1 << 20, 1 << 40)),
+}
+# By kind of source: what it has to be told (of several names one is enough), and what it may be told beside.
+EVERY_SOURCE = ("name", "kind", "format")
+SOURCE_KINDS: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
+    "kafka": ((("servers",), ("topics",)), ("group", "start", "settings")),
+    "rabbitmq": ((("url",), ("queues", "streams")), ("start", "prefetch", "backlog")),
+    "sqs": ((("queues",),), ("region", "endpoint", "backlog")),
+    "eventgrid": ((("endpoint",), ("subscriptions",), ("key",)), ("backlog",)),
+    "webhook": ((("listen",), ("keys",)), ("origins", "max_body", "backlog")),
+    "collector": ((("listen",),), ("keys", "origins", "max_body", "backlog")),
 }
 # NAME stands for any name.
 STAGE = Key(read_texts(1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import pytest
 from config import Config, FunnelRules, SourceRules
 from events.steps import FUNCTIONS, RULE_COLUMNS
 from flows.settings import list_keys, load_config
+from flows.settings_keys import SOURCE_KINDS, STEPS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -81,8 +82,8 @@ def test_documented_default_is_the_one_in_code(row: Row) -> None:
         assert row.default == "required"
     elif row.key.startswith("input.fields."):
         assert row.default == "preset"
-    elif row.key in ("stages.NAME", "source.settings"):
-        assert row.default == "none"
+    elif row.default == "none":
+        assert row.key == "stages.NAME" or get_default(row) in ((), "", MISSING)
     elif row.key == "source.format":
         assert row.default == "as `[input]`"
     else:
@@ -93,16 +94,20 @@ def test_documented_default_is_the_one_in_code(row: Row) -> None:
 def test_example_is_accepted_and_is_not_the_default(row: Row) -> None:
     value = list_keys()[row.key].read(read_value(row.example))
     words = ("required", "preset", "none", "as `[input]`")
-    assert row.default in words or row.key == "source.kind" or value != get_default(row)
+    assert row.default in words or value != get_default(row)
 
 
 def test_all_examples_together_are_a_config() -> None:
     options: dict[str, Any] = {
         row.key: read_value(row.example) for row in ROWS if not row.key.startswith(("steps.", "source."))
     }
-    for name in ("steps", "source"):
-        rows = [row for row in ROWS if row.key.startswith(f"{name}.")]
-        options[name] = [{row.key.partition(".")[2]: read_value(row.example) for row in rows}]
+    examples = {row.key: read_value(row.example) for row in ROWS}
+    options["steps"] = [{name: examples[f"steps.{name}"] for name in STEPS}]
+    options["source"] = [
+        {name: examples[f"source.{name}"] for name in ("format", *(one for names in needed for one in names), *allowed)}
+        | {"name": kind, "kind": kind}
+        for kind, (needed, allowed) in SOURCE_KINDS.items()
+    ]
     config = load_config(None, options)
     assert len(config.input.fields) == 12
     assert config.steps[0].name == "product"

@@ -81,6 +81,36 @@ format = "cloudevents"
 [source.settings]
 "security.protocol" = "SSL"
 "socket.keepalive.enable" = true
+
+[[source]]
+name = "orders"
+kind = "rabbitmq"
+url = "amqp://guest:${PASSWORD}@localhost:5672/%2F"
+queues = ["orders"]
+streams = ["clicks"]
+prefetch = 500
+backlog = "1GiB"
+
+[[source]]
+name = "cloud"
+kind = "sqs"
+queues = ["https://sqs.eu-west-1.amazonaws.com/123456789012/journeys"]
+region = "eu-west-1"
+
+[[source]]
+name = "grid"
+kind = "eventgrid"
+endpoint = "https://grid.example"
+subscriptions = ["clicks/journeys"]
+key = "${GRID_KEY}"
+
+[[source]]
+name = "site"
+kind = "collector"
+listen = "127.0.0.1:8080"
+keys = ["${WRITE_KEY}"]
+origins = ["https://shop.example"]
+max_body = "256KiB"
 """
 
 
@@ -125,12 +155,42 @@ def test_every_key_reaches_its_setting(tmp_path: Path) -> None:
     assert config.sources == (
         SourceRules(
             "web",
-            "localhost:9092",
-            ("events",),
+            servers="localhost:9092",
+            topics=("events",),
             group="analytics",
             start="2026-01-31T06:00:00+00:00",
             format="cloudevents",
             settings={"security.protocol": "SSL", "socket.keepalive.enable": "true"},
+        ),
+        SourceRules(
+            "orders",
+            "rabbitmq",
+            url="amqp://guest:${PASSWORD}@localhost:5672/%2F",
+            queues=("orders",),
+            streams=("clicks",),
+            prefetch=500,
+            backlog=1 << 30,
+        ),
+        SourceRules(
+            "cloud",
+            "sqs",
+            queues=("https://sqs.eu-west-1.amazonaws.com/123456789012/journeys",),
+            region="eu-west-1",
+        ),
+        SourceRules(
+            "grid",
+            "eventgrid",
+            endpoint="https://grid.example",
+            subscriptions=("clicks/journeys",),
+            key="${GRID_KEY}",
+        ),
+        SourceRules(
+            "site",
+            "collector",
+            listen="127.0.0.1:8080",
+            keys=("${WRITE_KEY}",),
+            origins=("https://shop.example",),
+            max_body=256 << 10,
         ),
     )
 
@@ -149,6 +209,15 @@ def test_mistakes_in_a_source_are_told(tmp_path: Path, line: str, told: str) -> 
     text = f'[[source]]\nservers = "s"\ntopics = ["t"]\n{line}\n'
     with pytest.raises(ConfigError, match=told):
         load_config(write(tmp_path, text))
+
+
+def test_source_knows_the_keys_of_its_kind_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"journey.toml:6: source\[0\].url = \"u\": not a key of .* 'kafka'"):
+        load_config(
+            write(tmp_path, '[[source]]\nname = "w"\nkind = "kafka"\nservers = "s"\ntopics = ["t"]\nurl = "u"\n')
+        )
+    with pytest.raises(ConfigError, match=r"the key 'queues' or 'streams' is missing"):
+        load_config(write(tmp_path, '[[source]]\nname = "w"\nkind = "rabbitmq"\nurl = "u"\n'))
 
 
 def test_two_sources_of_one_name_are_an_error(tmp_path: Path) -> None:

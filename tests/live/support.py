@@ -93,7 +93,9 @@ def produce(bootstrap: str, topic: str, records: Sequence[Sequence[bytes | None]
 
 def make_config(bootstrap: str, *topics: str, snapshot: int = SECOND // 2, idle_after: int = 60 * SECOND) -> Config:
     """Make the config of a job that reads these topics."""
-    sources = tuple(SourceRules(f"s{number}", bootstrap, (topic,)) for number, topic in enumerate(topics))
+    sources = tuple(
+        SourceRules(f"s{number}", servers=bootstrap, topics=(topic,)) for number, topic in enumerate(topics)
+    )
     return Config(funnels=FUNNELS, sources=sources, job=JobRules(snapshot=snapshot, idle_after=idle_after))
 
 
@@ -157,6 +159,13 @@ def ask(warehouse: Path, question: str) -> list[str]:
     """Return the answer's rows, sorted, as text."""
     with duckdb.connect(str(warehouse / "journeys.duckdb"), read_only=True) as connection:
         return sorted(map(repr, pl.DataFrame(connection.sql(question).to_arrow_table()).rows()))
+
+
+def expect_sessions(warehouse: Path, replayed: Path) -> None:
+    """Wait until the live warehouse holds as many sessions as the replay, but for the sentinels'."""
+    question = f"SELECT count(*) FROM sessions WHERE person_id NOT LIKE '{SENTINEL}%'"
+    wanted = ask(replayed, question)
+    wait_until(lambda: (warehouse / "journeys.duckdb").exists() and ask(warehouse, question) == wanted)
 
 
 class Process:

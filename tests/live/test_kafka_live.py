@@ -22,6 +22,7 @@ from tests.live.support import (
     assert_same,
     count_rows,
     end_records,
+    expect_sessions,
     make_config,
     make_record,
     make_records,
@@ -44,13 +45,6 @@ topics = ["{topic}"]
 """
 
 
-def expect_events(warehouse: Path, replayed: Path) -> None:
-    """Wait until the live warehouse holds as many sessions as the replay, but for the sentinels'."""
-    question = f"SELECT count(*) FROM sessions WHERE person_id NOT LIKE '{SENTINEL}%'"
-    wanted = ask(replayed, question)
-    wait_until(lambda: (warehouse / "journeys.duckdb").exists() and ask(warehouse, question) == wanted)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_live_tables_are_those_of_a_replay(kafka: KafkaBroker, tmp_path: Path, workers: int) -> None:
     records = end_records(make_records(3, 3_000))
@@ -58,7 +52,7 @@ def test_live_tables_are_those_of_a_replay(kafka: KafkaBroker, tmp_path: Path, w
     replay(tmp_path / "files", records, tmp_path / "replayed")
     with running(tmp_path / "live", make_config(kafka.bootstrap, topic), workers):
         produce(kafka.bootstrap, topic, records)
-        expect_events(tmp_path / "live", tmp_path / "replayed")
+        expect_sessions(tmp_path / "live", tmp_path / "replayed")
     assert_same(tmp_path / "live", tmp_path / "replayed")
 
 
@@ -75,7 +69,7 @@ def test_stopped_job_goes_on_with_open_sessions(kafka: KafkaBroker, tmp_path: Pa
             wait_until(lambda seen=seen, part=part: seen[-1].records >= sum(map(len, part)))  # type: ignore[misc]
     with running(tmp_path / "live", config):
         produce(kafka.bootstrap, topic, [lines[600:] for lines in ended])
-        expect_events(tmp_path / "live", tmp_path / "replayed")
+        expect_sessions(tmp_path / "live", tmp_path / "replayed")
     assert_same(tmp_path / "live", tmp_path / "replayed")
 
 
@@ -95,7 +89,7 @@ def test_killed_job_gives_the_same_tables(kafka: KafkaBroker, tmp_path: Path) ->
         job.kill()
     produce(kafka.bootstrap, topic, [lines[len(points) * step :] for lines in records])
     job = Process(tmp_path, text, live)
-    expect_events(live, tmp_path / "replayed")
+    expect_sessions(live, tmp_path / "replayed")
     code, told = job.stop()
     assert code == 0, told
     assert_same(live, tmp_path / "replayed")
@@ -110,7 +104,7 @@ def test_broker_may_go_and_come_back(kafka: KafkaBroker, tmp_path: Path) -> None
         wait_until(lambda: seen[-1].records >= 600)
         kafka.restart()
         produce(kafka.bootstrap, topic, [lines[300:] for lines in records])
-        expect_events(tmp_path / "live", tmp_path / "replayed")
+        expect_sessions(tmp_path / "live", tmp_path / "replayed")
     assert_same(tmp_path / "live", tmp_path / "replayed")
 
 
@@ -164,7 +158,7 @@ def test_offsets_are_told_to_the_group_for_monitors(kafka: KafkaBroker, tmp_path
 def test_first_start_is_where_the_config_says(kafka: KafkaBroker, tmp_path: Path, start: str, wanted: int) -> None:
     topic = kafka.make_topic(1)
     produce(kafka.bootstrap, topic, [[make_record(f"m{n}", "u", START_S + n, "view") for n in range(2)]])
-    rules = SourceRules("s0", kafka.bootstrap, (topic,), start=start)
+    rules = SourceRules("s0", servers=kafka.bootstrap, topics=(topic,), start=start)
     with running(tmp_path / "live", Config(sources=(rules,))) as seen:
         wait_until((tmp_path / "live" / "_journeys" / "warehouse.json").exists)
         time.sleep(1.5)  # the start is found out before the first record after it is sent
@@ -178,13 +172,13 @@ def test_mistakes_are_told_with_a_remedy(kafka: KafkaBroker, tmp_path: Path) -> 
         run_live(LiveOptions(tmp_path / warehouse, environment={}), Config(sources=(rules,)))
 
     with pytest.raises(InputError, match=r"topic 'nothing'.*\n.*make the topic"):
-        run(SourceRules("s0", kafka.bootstrap, ("nothing",)))
+        run(SourceRules("s0", servers=kafka.bootstrap, topics=("nothing",)))
     with pytest.raises(ConfigError, match=r"No such configuration property.*\n.*librdkafka"):
-        run(SourceRules("s0", kafka.bootstrap, ("t",), settings={"no.such": "1"}))
+        run(SourceRules("s0", servers=kafka.bootstrap, topics=("t",), settings={"no.such": "1"}))
     with pytest.raises(ConfigError, match=r"group.id can't be set"):
-        run(SourceRules("s0", kafka.bootstrap, ("t",), settings={"group.id": "1"}))
+        run(SourceRules("s0", servers=kafka.bootstrap, topics=("t",), settings={"group.id": "1"}))
     with pytest.raises(ConfigError, match=r"variable SECRET is not set"):
-        run(SourceRules("s0", kafka.bootstrap, ("t",), settings={"sasl.password": "${SECRET}"}))
+        run(SourceRules("s0", servers=kafka.bootstrap, topics=("t",), settings={"sasl.password": "${SECRET}"}))
     with pytest.raises(ConfigError, match=r"no \[\[source\]\]"):
         run_live(LiveOptions(tmp_path / "new"), Config())
 
