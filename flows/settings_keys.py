@@ -75,7 +75,8 @@ JOB: Keys = {
 SOURCE: Keys = {
     "name": Key(read_name, required=True),
     "kind": Key(read_choice("kafka", "rabbitmq", "sqs", "eventgrid", "webhook", "collector")),
-    "format": Key(read_choice("segment", "rudderstack", *FORMATS, same={"rudderstack": "segment"})),
+    **{name: INPUT[name] for name in ("format", "time_unit", "channel")},
+    "event_name": Key(read_text),
     "servers": Key(read_text),
     "topics": Key(read_texts(1)),
     "group": Key(read_text),
@@ -96,7 +97,7 @@ SOURCE: Keys = {
     "backlog": Key(read_size(1 << 20, 1 << 40)),
 }
 # By kind of source: what it has to be told (of several names one is enough), and what it may be told beside.
-EVERY_SOURCE = ("name", "kind", "format")
+EVERY_SOURCE = ("name", "kind", "format", "fields", "time_unit", "channel", "event_name")
 SOURCE_KINDS: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
     "kafka": ((("servers",), ("topics",)), ("group", "start", "settings")),
     "rabbitmq": ((("url",), ("queues", "streams")), ("start", "prefetch", "backlog")),
@@ -105,7 +106,7 @@ SOURCE_KINDS: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
     "webhook": ((("listen",), ("keys",)), ("origins", "max_body", "backlog")),
     "collector": ((("listen",),), ("keys", "origins", "max_body", "backlog")),
 }
-# NAME stands for any name.
+# NAME stands for any name, COLUMN for any of [input.fields].
 STAGE = Key(read_texts(1))
 SECTIONS: dict[str, Keys] = {
     "sessions": SESSIONS,
@@ -117,6 +118,7 @@ SECTIONS: dict[str, Keys] = {
     "dead_letters": DEAD_LETTERS,
     "job": JOB,
     "source": SOURCE,
+    "source.fields": {"COLUMN": Key(read_source_paths)},
 }
 TOP_LEVEL = tuple(dict.fromkeys(section.split(".")[0] for section in SECTIONS))
 

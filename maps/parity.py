@@ -196,8 +196,10 @@ def _explain(
             " a live job does not wait for a partition that has been idle, a replay waits for every lane"
         )
     marks, others = (side.metadata["fingerprint"] for side in sides)
-    if marks.get("input") != others.get("input"):
-        notes.append("[input] is not the same: records may have been read in another way")
+    changed = [name for name in marks if name not in SECTIONS and others.get(name, marks[name]) != marks[name]]
+    if changed:
+        names = ", ".join("[input]" if name == "input" else name for name in changed)
+        notes.append(f"{names} is not the same: records may have been read in another way")
     if scope.until is not None:
         kept = next((table.rows_left, table.rows_right) for table in tables if table.table == "events")
         gone = [state.events - rows for state, rows in zip(states, kept, strict=True)]

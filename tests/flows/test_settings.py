@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from config import DAY, HOUR, MINUTE, SECOND, Config, FunnelRules, InputRules, SourceRules
 from errors import ConfigError
+from flows.live import choose_input
 from flows.settings import list_keys, load_config
 from flows.settings_lines import locate_keys
 from sources.synthetic import FUNNEL, STEPS
@@ -78,6 +80,12 @@ topics = ["events"]
 group = "analytics"
 start = 2026-01-31T06:00:00Z
 format = "cloudevents"
+time_unit = "s"
+channel = "shop"
+event_name = "Order"
+[source.fields]
+user_id = "data.customer"
+page = ["data.page", "subject"]
 [source.settings]
 "security.protocol" = "SSL"
 "socket.keepalive.enable" = true
@@ -160,6 +168,10 @@ def test_every_key_reaches_its_setting(tmp_path: Path) -> None:
             group="analytics",
             start="2026-01-31T06:00:00+00:00",
             format="cloudevents",
+            fields={"user_id": ("data.customer",), "page": ("data.page", "subject")},
+            time_unit="s",
+            channel="shop",
+            event_name="Order",
             settings={"security.protocol": "SSL", "socket.keepalive.enable": "true"},
         ),
         SourceRules(
@@ -203,6 +215,15 @@ def test_every_key_reaches_its_setting(tmp_path: Path) -> None:
         ('name = "web"\nsettings = { a = [1] }', r"should be a table of texts and numbers \(a is neither\)"),
         ('name = "web"\nkind = "rabbit"', r"should be one of"),
         ('nome = "web"', r"unknown key"),
+        ('name = "web"\nuser_id = "id"', r"unknown key\n.*'user_id' belongs in \[source.fields\]"),
+        ('name = "web"\nevent_name = ""', r"should be a text that is not empty"),
+        ('name = "web"\n[source.fields]\nuserid = "id"', r"journey.toml:6: .*unknown key\n.*did you mean 'user_id'"),
+        ('name = "web"\n[source.fields]\npage = 1', r"source\[0\].fields.page = 1: should be a source path"),
+        ('name = "web"\nformat = "fields"', r"journey.toml:5: .*event_time is missing"),
+        (
+            'name = "web"\nformat = "fields"\n[source.fields]\nevent_time = "t"\nuser_id = "u"',
+            r"journey.toml:6: .*event_name is missing",
+        ),
     ],
 )
 def test_mistakes_in_a_source_are_told(tmp_path: Path, line: str, told: str) -> None:
@@ -220,6 +241,23 @@ def test_source_knows_the_keys_of_its_kind_alone(tmp_path: Path) -> None:
         load_config(write(tmp_path, '[[source]]\nname = "w"\nkind = "rabbitmq"\nurl = "u"\n'))
 
 
+def test_source_maps_alone_or_over_the_input_as_its_format_says(tmp_path: Path) -> None:
+    """A source of its own format knows nothing of what is mapped for the others; one of theirs goes on from there."""
+    common = '[input]\nchannel = "web"\nevent_name = "Visit"\n[input.fields]\npage = "url"\nuser_id = "customer"\n'
+    source = '[[source]]\nname = "{0}"\nservers = "s"\ntopics = ["{0}"]\n'
+    desk = source.format("desk") + (
+        'format = "fields"\nchannel = "support"\ntime_unit = "ms"\n[source.fields]\nevent_time = "at"\nuser_id = "id"\n'
+    )
+    shop = source.format("shop") + '[source.fields]\npage = "path"\n'
+    config = load_config(write(tmp_path, common + desk + shop + source.format("plain")))
+    read = {rules.name: choose_input(config.input, rules) for rules in config.sources}
+    assert read["desk"] == InputRules(
+        "fields", {"event_time": ("at",), "user_id": ("id",)}, "ms", channel="support", event_name="Visit"
+    )
+    assert read["shop"] == replace(config.input, fields={"page": ("path",), "user_id": ("customer",)})
+    assert read["plain"] == config.input
+
+
 def test_two_sources_of_one_name_are_an_error(tmp_path: Path) -> None:
     source = '[[source]]\nname = "web"\nservers = "s"\ntopics = ["t"]\n'
     with pytest.raises(ConfigError, match="another source has this name"):
@@ -230,7 +268,7 @@ def test_full_example_names_every_key() -> None:
     """Guards the test above: a key added to the table has to be added there."""
     found = {tuple(part for part in path if isinstance(part, str)) for path in locate_keys(FULL)}
     for key in list_keys():
-        if not key.startswith("input.fields."):
+        if not key.startswith(("input.fields.", "source.fields.")):
             named = tuple(key.split("."))
             spelled = {named, *((named[0], name, *named[2:]) for name in ("purchase", "a.b", "Awareness"))}
             assert spelled & found, key
