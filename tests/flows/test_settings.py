@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from config import DAY, HOUR, MINUTE, SECOND, Config, FunnelRules, InputRules, SourceRules
 from errors import ConfigError
-from flows.live import choose_input
+from flows.decoding import choose_input
 from flows.settings import list_keys, load_config
 from flows.settings_lines import locate_keys
 from sources.synthetic import FUNNEL, STEPS
@@ -71,6 +71,7 @@ snapshot = "1m"
 block = "4MB"
 release_rows = 1_000
 idle_after = "10s"
+archive = true
 
 [[source]]
 name = "web"
@@ -159,7 +160,7 @@ def test_every_key_reaches_its_setting(tmp_path: Path) -> None:
     assert (config.dead_letters.count, config.dead_letters.share) == (0, 1.0)
     assert (config.job.key_groups, config.job.writers, config.job.snapshot) == (64, 4, MINUTE)
     assert (config.job.block_bytes, config.job.release_rows) == (4_000_000, 1_000)
-    assert config.job.idle_after == 10 * SECOND
+    assert (config.job.idle_after, config.job.archive) == (10 * SECOND, True)
     assert config.sources == (
         SourceRules(
             "web",
