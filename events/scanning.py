@@ -28,6 +28,7 @@ from events.raw import RawBlock, find_oversized
 ReadRest = Callable[[RawBlock, list[bytes], list[int]], Decoded]
 FORMATS = ("segment", "rudderstack")
 WORTH_LOADING = 64 << 20  # bytes to read; it takes a quarter of a second
+WORTH_WAITING = 1 << 20  # bytes of a block
 WORTH_COMPILING = 1 << 30  # it takes six
 COMPILED = ("hashing", "memory", "json_scan", "text_scan", "segment_scan")
 
@@ -45,6 +46,7 @@ class _Loading:
     def __init__(self) -> None:
         self.make: Callable[[InputRules, pl.Expr | None, int, ReadRest], BlockDecoder] | None = None
         self.thread: threading.Thread | None = None
+        self.is_soon = False  # the machine code is there and only has to be loaded
 
     def load(self) -> None:
         try:
@@ -88,8 +90,8 @@ def is_compiled() -> bool:
 
 def start_loading(expected: int) -> None:
     """Load the scanner beside what runs, if there are so many bytes to read that it pays."""
-    enough = WORTH_LOADING if is_compiled() else WORTH_COMPILING
-    if expected >= enough and _loading.thread is None:
+    _loading.is_soon = is_compiled()
+    if expected >= (WORTH_LOADING if _loading.is_soon else WORTH_COMPILING) and _loading.thread is None:
         # Waited for at the end of the process: a compiler must not be torn down while it works.
         _loading.thread = threading.Thread(target=_loading.load, name="load-scanner")
         _loading.thread.start()
@@ -113,9 +115,11 @@ class Scanning:
     def decode(self, block: RawBlock) -> Decoded | None:
         """Decode a block; None where that has to be done otherwise."""
         payload = block.payload
-        if _loading.make is None or not self.known or block.kind != "ndjson":
+        if not self.known or block.kind != "ndjson" or not isinstance(payload, bytes) or not payload:
             return None
-        if not isinstance(payload, bytes) or not payload or find_oversized(payload, self.rules.max_record_bytes):
+        if len(payload) >= WORTH_WAITING and _loading.is_soon and _loading.thread is not None:
+            _loading.thread.join()
+        if _loading.make is None or find_oversized(payload, self.rules.max_record_bytes):
             return None
         if self.decoder is None:
             self.decoder = _loading.make(self.rules, *self.parts)
