@@ -12,20 +12,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from events.hashing import A, B, C
-from events.memory import Word, compiled, count_zeros, load, load_byte, load_word, mask, store, to_number
+from events.json_tokens import (
+    BRACE,
+    BRACKET,
+    CASE,
+    COLON,
+    COMMA,
+    FAILED,
+    MINUS,
+    NINE,
+    OTHER,
+    PLAIN,
+    QUOTE,
+    ZERO,
+    read_literal,
+    read_number,
+    read_string,
+    skip_space,
+)
+from events.memory import Word, compiled, load, load_byte, load_word, mask, store, store_word, to_number
 
-FAILED = -1
 DEEPEST = 60
-LONGEST_KEY, LONGEST_NUMBER = 17, 40
-ONES, HIGHS = Word(0x0101010101010101), Word(0x8080808080808080)
-QUOTES, BACKSLASHES, SPACES = ONES * Word(0x22), ONES * Word(0x5C), ONES * Word(0x20)
-TAB, RETURN, SPACE, QUOTE, COMMA, MINUS, POINT, SLASH, ZERO, NINE = 9, 13, 32, 34, 44, 45, 46, 47, 48, 57
-COLON, BRACKET, BACKSLASH, BRACE, SMALL_E = 58, 91, 92, 123, 101
-CASE = 32  # the bit that tells e from E, and { from [
-GAPS = 1 << SPACE | 1 << TAB | 1 << RETURN
-NULL, TRUE, FALSE = (Word(int.from_bytes(word, "little")) for word in (b"null", b"true", b"false"))
-# What a string or number is: as it stands, the only spelling; only there (as a number: with a point); something else.
-PLAIN, SPELLED, OTHER = 0, 1, 2
+LONGEST_KEY = 17
 
 # A wanted field: its number, its kind << 8, and the level of the keys below it << 16.
 TEXT, INSIDE, KEPT = 0, 1, 2  # text or a whole number; an object to look into; an object kept as it is
@@ -35,6 +43,9 @@ SLOTS, SLOT = 256, 32
 # The stack has a frame for each open container: its last byte; the level of its keys; whether it is kept text: 0, the
 # number of the field that it is, less one, or WITHIN.
 FRAME, LEVEL, KEEPING, WITHIN = 24, 8, 16, 255
+# Guesses: the address of the next one, and from GUESS on masks and words of a key with its quotes and colon, its level,
+# length and field.
+GUESS, GUESSED = 56, 64
 FIELD = 16  # where a field's text begins and ends; its end is 0 if there was no such key and 1 if it was null
 
 
@@ -54,113 +65,6 @@ def build_keys(fields: Sequence[tuple[str, int]]) -> np.ndarray[tuple[int, int],
         words = np.array([first, second], dtype=np.uint64).view(np.int64)
         table[slot] = (*words, tag, number | kind << 8 | places.get(path, NOWHERE) << 16)
     return table
-
-
-@compiled
-def skip_space(pos: int) -> int:
-    """Return the place of the next byte that is no space within a line."""
-    byte = load_byte(pos)
-    while byte <= SPACE and (GAPS >> byte) & 1:
-        pos += 1
-        byte = load_byte(pos)
-    return pos
-
-
-@compiled
-def find_special(pos: int) -> int:
-    """Return the place of the next quote, backslash, control character or byte beyond ASCII."""
-    while True:
-        word = load_word(pos)
-        quote, slash = word ^ QUOTES, word ^ BACKSLASHES
-        found = ((quote - ONES) & ~quote) | ((slash - ONES) & ~slash) | ((word - SPACES) & ~word) | word
-        found &= HIGHS
-        if found != Word(0):
-            return pos + (count_zeros(found) >> 3)
-        pos += 8
-
-
-@compiled
-def measure_utf8(pos: int) -> int:
-    """Return the length of a character beyond ASCII, 0 if it is none."""
-    first, second = load_byte(pos), load_byte(pos + 1)
-    if first < 0xC2 or first > 0xF4:
-        return 0
-    if (first == 0xE0 and second < 0xA0) or (first == 0xED and second > 0x9F):
-        return 0
-    if (first == 0xF0 and second < 0x90) or (first == 0xF4 and second > 0x8F):
-        return 0
-    length = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
-    for place in range(1, length):
-        if load_byte(pos + place) & 0xC0 != 0x80:
-            return 0
-    return length
-
-
-@compiled
-def read_string(pos: int) -> tuple[int, int]:
-    """Return the place of the closing quote (`pos` is behind the opening one), or FAILED; and what it is."""
-    form = PLAIN
-    while True:
-        pos = find_special(pos)
-        byte = load_byte(pos)
-        if byte == QUOTE:
-            return pos, form
-        if byte == BACKSLASH:
-            escaped = load_byte(pos + 1)
-            if escaped == SLASH:
-                form = OTHER
-            elif escaped in (QUOTE, BACKSLASH, 98, 102, 110, 114, 116):  # b f n r t
-                form = max(form, SPELLED)
-            else:
-                return FAILED, OTHER
-            pos += 2
-        else:
-            length = measure_utf8(pos)
-            if length == 0:
-                return FAILED, OTHER
-            pos += length
-
-
-@compiled
-def skip_digits(pos: int) -> int:
-    """Return the place of the next byte that is no digit."""
-    while ZERO <= load_byte(pos) <= NINE:
-        pos += 1
-    return pos
-
-
-@compiled
-def read_number(pos: int) -> tuple[int, int]:
-    """Return the place behind a number, or FAILED; and what it is."""
-    first = pos + 1 if load_byte(pos) == MINUS else pos
-    end = skip_digits(first)
-    digits, zero = end - first, load_byte(first) == ZERO
-    if digits == 0 or (zero and digits > 1):
-        return FAILED, OTHER
-    form = PLAIN if digits <= 18 and not (zero and first > pos) else OTHER
-    if load_byte(end) == POINT:
-        point = end
-        end = skip_digits(point + 1)
-        places = end - point - 1
-        # Fifteen digits come back as they were from a double; more, or closer to zero, may not.
-        odd = digits + places > 15 or (zero and places > 3) or (places > 1 and load_byte(end - 1) == ZERO)
-        form = OTHER if odd or form == OTHER else SPELLED
-        if places == 0:
-            return FAILED, OTHER
-    if load_byte(end) | CASE == SMALL_E or end - pos > LONGEST_NUMBER:
-        return FAILED, OTHER
-    return end, form
-
-
-@compiled
-def read_literal(pos: int) -> tuple[int, int]:
-    """Return the place behind true, false or null, or FAILED; and PLAIN for null."""
-    word = load_word(pos)
-    if word & mask(4) == NULL:
-        return pos + 4, PLAIN
-    if word & mask(4) == TRUE:
-        return pos + 4, OTHER
-    return (pos + 5 if word & mask(5) == FALSE else FAILED), OTHER
 
 
 @compiled
@@ -186,25 +90,61 @@ def find_field(pos: int, end: int, level: int, keys: int) -> int:
 
 
 @compiled
-def read_key(pos: int, level: int, keys: int, fields: int) -> tuple[int, int, int]:
+def read_key(pos: int, level: int, keys: int, fields: int, guesses: int) -> tuple[int, int, int]:
+    """Return the place of a key's value, or FAILED; its field; and how many spaces stood between.
+
+    Most records have the keys of the one before, in the same order, so each is first compared with that one's.
+    """
+    guess = load(guesses)
+    guessed = guess < guesses + GUESS * GUESSED
+    if guessed:
+        store(guesses, guess + GUESS)
+        same = load_word(pos) & load_word(guess) == load_word(guess + 8)
+        if same and load_word(pos + 8) & load_word(guess + 16) == load_word(guess + 24) and level == load(guess + 32):
+            begin, field = pos + load(guess + 40), load(guess + 48)
+            value = skip_space(begin)
+            return (value if note_field(field, fields) else FAILED), field, value - begin
+    value, field, loose = read_new_key(pos, level, keys)
+    if value < 0 or not note_field(field, fields):
+        return FAILED, ANY, 0
+    if guessed and not loose and value - pos <= 16:
+        store_word(guess, mask(value - pos))
+        store_word(guess + 8, load_word(pos) & mask(value - pos))
+        rest = mask(value - pos - 8) if value - pos > 8 else Word(0)
+        store_word(guess + 16, rest)
+        store_word(guess + 24, load_word(pos + 8) & rest)
+        store(guess + 32, level)
+        store(guess + 40, value - pos)
+        store(guess + 48, field)
+    return value, field, loose
+
+
+@compiled
+def note_field(field: int, fields: int) -> bool:
+    """Mark a wanted field as seen; False if it was already."""
+    if field == ANY:
+        return True
+    seen = fields + FIELD * (field & 255) + 8
+    if load(seen) != 0:
+        return False
+    store(seen, 1)
+    return True
+
+
+@compiled
+def read_new_key(pos: int, level: int, keys: int) -> tuple[int, int, int]:
     """Return the place of a key's value, or FAILED; its field; and how many spaces stood between."""
     if load_byte(pos) != QUOTE:
         return FAILED, ANY, 0
     end, form = read_string(pos + 1)
     if end < 0 or (form != PLAIN and level != NOWHERE):
         return FAILED, ANY, 0
-    field = find_field(pos + 1, end, level, keys)
-    if field != ANY:
-        seen = fields + FIELD * (field & 255) + 8
-        if load(seen) != 0:
-            return FAILED, ANY, 0
-        store(seen, 1)
     colon = skip_space(end + 1)
     if load_byte(colon) != COLON:
         return FAILED, ANY, 0
     value = skip_space(colon + 1)
     # A solidus that is escaped is written without: as loose as a space.
-    return value, field, value - end - 2 + (form == OTHER)
+    return value, find_field(pos + 1, end, level, keys), value - end - 2 + (form == OTHER)
 
 
 @compiled
@@ -279,12 +219,13 @@ def close_containers(pos: int, top: int, fields: int) -> tuple[int, int, int]:
 
 
 @compiled
-def scan_object(pos: int, keys: int, fields: int, stack: int) -> tuple[int, int]:
+def scan_object(pos: int, keys: int, fields: int, stack: int, guesses: int) -> tuple[int, int]:
     """Find the fields of the object at `pos`; return the place behind it, or FAILED, and 0 if nothing was loose in it.
 
     `fields` must be zeros, and `stack` a frame of zeros with room for DEEPEST more. Loose is what kept text is written
     without: spaces between its tokens, backslashes before solidi.
     """
+    store(guesses, guesses + GUESS)
     top, deepest = stack, stack + FRAME * DEEPEST
     field, loose = ROOT, 0
     if load_byte(pos) != BRACE:
@@ -313,7 +254,7 @@ def scan_object(pos: int, keys: int, fields: int, stack: int) -> tuple[int, int]
             loose += pos - behind
         field = ANY
         if load(top) == BRACE + 2:
-            pos, field, more = read_key(pos, load(top + LEVEL), keys, fields)
+            pos, field, more = read_key(pos, load(top + LEVEL), keys, fields, guesses)
             loose += more
             if pos < 0:
                 return FAILED, 0

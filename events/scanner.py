@@ -56,6 +56,8 @@ class Kinds:
         parts = (self._newest, self._table, self._begins, self._words)
         self.struct = np.array([*map(locate, parts), 0], dtype=np.int64)
         self.found = np.zeros(2 * len(segment_scan.FIELDS), dtype=np.int64)
+        # A guess of masks and words that are all ones is never right.
+        self.guesses = np.full(json_scan.GUESS // 8 * (json_scan.GUESSED + 1), -1, dtype=np.int64)
         self.stack = np.zeros(json_scan.FRAME // 8 * (json_scan.DEEPEST + 2), dtype=np.int64)
 
     def count(self) -> int:
@@ -105,7 +107,7 @@ def scan(payload: bytes, lines: int, bounds: Bounds, kinds: Kinds) -> Scan:
         name: _Column(lines, shared if name in IDS else _Store(np.empty(len(payload) + PADDING, dtype=np.uint8)))
         for name in COLUMNS
     }
-    places: list[Array] = [KEYS, kinds.found, kinds.stack, kinds.struct, *numbers, hashes, codes, rests]
+    places: list[Array] = [KEYS, kinds.found, kinds.stack, kinds.guesses, kinds.struct, *numbers, hashes, codes, rests]
     job = np.array(
         [*map(locate, places), bounds.latest, bounds.ahead, 0, 0, 0, 0, *(locate(c.struct) for c in columns.values())],
         dtype=np.int64,

@@ -30,7 +30,7 @@ FORMATS = ("segment", "rudderstack")
 WORTH_LOADING = 64 << 20  # bytes to read; it takes a quarter of a second
 WORTH_WAITING = 1 << 20  # bytes of a block
 WORTH_COMPILING = 1 << 30  # it takes six
-COMPILED = ("hashing", "memory", "json_scan", "text_scan", "segment_scan")
+COMPILED = ("hashing", "memory", "json_tokens", "json_scan", "text_scan", "segment_scan")
 
 
 class BlockDecoder(Protocol):

@@ -6,7 +6,8 @@ A line that is not plain, or that may be no event, is left out and noted as one 
 from __future__ import annotations
 
 from events.hashing import B
-from events.json_scan import FIELD, INSIDE, KEPT, TEXT, scan_object, skip_space
+from events.json_scan import FIELD, INSIDE, KEPT, TEXT, scan_object
+from events.json_tokens import skip_space
 from events.memory import (
     Word,
     compiled,
@@ -40,8 +41,8 @@ LONGEST, ABSENT = 120, Word(255)
 UNKNOWN = -1
 
 # A job: addresses, bounds and counts, and from COLUMNS on the addresses of columns.
-(KEYS, FOUND, STACK, KINDS, LINES, TIMES, RECEIPTS, HASHES, CODES, RESTS) = range(0, 80, 8)
-(LATEST, AHEAD, SHIFT, ROW, REST, LINE, COLUMNS) = range(80, 136, 8)
+(KEYS, FOUND, STACK, GUESSES, KINDS, LINES, TIMES, RECEIPTS, HASHES, CODES, RESTS) = range(0, 88, 8)
+(LATEST, AHEAD, SHIFT, ROW, REST, LINE, COLUMNS) = range(88, 144, 8)
 IDS, PERSONS, DEVICES, USERS, PAGES, REFERRERS, CAMPAIGNS, TEXTS = range(COLUMNS, COLUMNS + 64, 8)
 WIDTH = 8  # columns
 # Kinds seen: words of the newest; hash table of codes; where each kind's words begin; all their words; their count.
@@ -214,7 +215,7 @@ def scan_lines(pos: int, stop: int, job: int) -> None:
         for at in range(0, FIELD * len(FIELDS), 8):
             store(found + at, 0)
         begin = pos
-        end, loose = scan_object(skip_space(pos), load(job + KEYS), found, load(job + STACK))
+        end, loose = scan_object(skip_space(pos), load(job + KEYS), found, load(job + STACK), load(job + GUESSES))
         if end >= 0:
             pos = skip_space(end)
         if end >= 0 and load_byte(pos) == NEWLINE and put_event(found, loose, job, row):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from events.hashing import A, B, C
-from events.json_scan import BACKSLASH, MINUS, POINT, QUOTE, SLASH, SPACE, ZERO
+from events.json_tokens import BACKSLASH, COLON, MINUS, NINE, POINT, QUOTE, SLASH, SPACE, ZERO
 from events.memory import Word, compiled, load, load_byte, load_word, mask, store, store_byte, store_word
 
 BAD = -1
@@ -13,7 +13,7 @@ VIEWS, KNOWN, COUNT, STORE = range(0, 32, 8)
 BYTES, USED = range(0, 16, 8)
 VIEW, INLINE = 16, 12
 NO_DIGITS = -(1 << 40)
-LETTER_T, LETTER_Z, PLUS, COLON = 84, 90, 43, 58
+LETTER_T, LETTER_Z, PLUS = 84, 90, 43
 
 
 @compiled
@@ -130,10 +130,10 @@ def read_time(pos: int, end: int) -> int:
     micros, pos = 0, pos + 19
     if load_byte(pos) == POINT:
         micros = (read_pair(pos + 1) * 10 + load_byte(pos + 3) - ZERO) * 1000
-        shaped, pos = ZERO <= load_byte(pos + 3) <= 57, pos + 4
+        shaped, pos = ZERO <= load_byte(pos + 3) <= NINE, pos + 4
         if load_byte(pos) != LETTER_Z and load_byte(pos) != PLUS:
             micros += (load_byte(pos) - ZERO) * 100 + read_pair(pos + 1)
-            shaped, pos = shaped and ZERO <= load_byte(pos) <= 57, pos + 3
+            shaped, pos = shaped and ZERO <= load_byte(pos) <= NINE, pos + 3
         if not shaped or micros < 0:
             return BAD
     if load_byte(pos) == LETTER_Z:
