@@ -5,17 +5,15 @@ What comes out is the same with it and without, so it may be there from any bloc
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import importlib
 import os
-import shutil
+import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Protocol
 
 import polars as pl
@@ -49,6 +47,7 @@ class _Loading:
         self.is_soon = False  # the machine code is there and only has to be loaded
 
     def load(self) -> None:
+        """Load it, compiling it first if that has not been done yet."""
         try:
             numba = importlib.import_module("numba")
             numba.config.CACHE_DIR = str(make_cache())
@@ -56,6 +55,14 @@ class _Loading:
             self.make = None if numba.config.DISABLE_JIT else scanned.ScannedDecoder
         except Exception:  # whatever a compiler, its cache or its absence may raise: all is read without it
             self.make = None
+
+    def bring(self) -> None:
+        """Load it; if it has to be compiled, a process of its own does that: a compiler needs time and memory."""
+        if not is_compiled():
+            command, here = [sys.executable, "-m", __name__], Path(__file__).parents[1]
+            subprocess.run(command, cwd=here, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, check=False)  # noqa: S603
+        if is_compiled():
+            self.load()
 
 
 _loading = _Loading()
@@ -70,15 +77,11 @@ def find_cache() -> Path:
 
 
 def make_cache() -> Path:
-    """Make that folder, or one for this run alone where it can't be written."""
+    """Make that folder; raises OSError where it can't be written, for then Numba would read nothing from it."""
     folder = find_cache()
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK):
-        return folder
-    # Numba reads no cache that it can't write.
-    folder = Path(tempfile.mkdtemp(prefix="journeystream-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(folder)
     return folder
 
 
@@ -89,11 +92,11 @@ def is_compiled() -> bool:
 
 
 def start_loading(expected: int) -> None:
-    """Load the scanner beside what runs, if there are so many bytes to read that it pays."""
+    """Bring the scanner beside what runs, if there are so many bytes to read that it pays."""
     _loading.is_soon = is_compiled()
     if expected >= (WORTH_LOADING if _loading.is_soon else WORTH_COMPILING) and _loading.thread is None:
-        # Waited for at the end of the process: a compiler must not be torn down while it works.
-        _loading.thread = threading.Thread(target=_loading.load, name="load-scanner")
+        # Waited for at the end of the process: what it loads must not be torn down meanwhile.
+        _loading.thread = threading.Thread(target=_loading.bring, name="load-scanner")
         _loading.thread.start()
 
 
