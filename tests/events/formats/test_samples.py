@@ -206,7 +206,7 @@ LIBRARIES = {
         ),
     },
     "web": {"posthog": ("web", "posthog-js"), "amplitude": ("amplitude-js/8.21.0", "amplitude-ts/2.24.0")},
-    "unknown": {
+    "elsewhere": {
         "posthog": ("posthog-python", "posthog-node", "posthog-java", "posthog-go"),
         "amplitude": ("amplitude-python/1.1.2", "amplitude-go/0.0.7", "http/2.0", "amplitude-node-ts/1.3.0"),
     },
