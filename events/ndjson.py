@@ -11,10 +11,11 @@ import os
 import tempfile
 from functools import cached_property
 
+import numpy as np
 import polars as pl
 
 from events.arrow import read_table
-from events.engine import Engine
+from events.engine import LOSES_LINES, Engine
 from events.presets import Mapping, quote
 from events.raw import count_newlines
 
@@ -62,13 +63,32 @@ def read_ndjson(
         payload = (b"\n" + payload).replace(b"\n" + MARK, b"\n   ")[1:]
     lines = lines or count_newlines(payload) + (not payload.endswith(b"\n") and len(payload) > 0)
     frame = _query(payload, mapping, limit)
-    if frame.height == lines:
+    if frame.height == lines and not (LOSES_LINES and frame["event_time"].has_nulls()):
         return frame, None
     numbered = [(i, line) for i, line in enumerate(payload.split(b"\n")) if line.strip(BLANK)]
-    if frame.height == len(numbered):
-        return frame, [i for i, _ in numbered]
-    # The reader found other lines than we do: it is asked again by halves, to see where.
-    return _read_halves([line for _, line in numbered], mapping, limit), [i for i, _ in numbered]
+    if frame.height != len(numbered):
+        # The reader found other lines than we do: it is asked again by halves, to see where.
+        frame = _read_halves([line for _, line in numbered], mapping, limit)
+    if LOSES_LINES:
+        frame = _read_lost([line for _, line in numbered], frame, mapping, limit)
+    return frame, None if len(numbered) == lines else [i for i, _ in numbered]
+
+
+def _read_lost(lines: list[bytes], frame: pl.DataFrame, mapping: Mapping, limit: int) -> pl.DataFrame:
+    """Read lines behind unreadable ones again, each with one before it that may be lost."""
+    empty = frame["event_time"].is_null()
+    lost = (empty & empty.shift(1, fill_value=False)).arg_true()
+    if not lost.len():
+        return frame
+    spared = [b"{}\n" + lines[i] for i in lost]
+    again = _query(b"\n".join(spared), mapping, limit)
+    if again.height == 2 * lost.len():
+        again = again[1::2]
+    else:
+        again = pl.concat([_read_halves([lines[i]], mapping, limit) for i in lost])
+    rows = np.arange(frame.height)
+    rows[lost.to_numpy()] = frame.height + np.arange(lost.len())
+    return pl.concat([frame, again])[rows]
 
 
 def _read_halves(lines: list[bytes], mapping: Mapping, limit: int) -> pl.DataFrame:
