@@ -11,12 +11,14 @@ from typing import Any
 from clock import Clock
 from config import Config, SourceRules
 from errors import ConfigError
+from sources.collector import make_collector
 from sources.inbox import Inbox
 from sources.inbox_feed import InboxPart, choose_folder
 from sources.kafka import KafkaPart
 from sources.kafka_topics import list_partitions
 from sources.live import LivePart
 from sources.receiving import Receiver
+from sources.webhook import make_webhook
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,19 @@ def _add_inbox(rules: SourceRules, queue: str, around: Surroundings, found: Sour
     return inbox
 
 
-FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {"kafka": _find_kafka}
+def _find_collector(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    found.receivers.append(make_collector(rules, _add_inbox(rules, "collector", around, found), around.clock))
+
+
+def _find_webhook(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    found.receivers.append(make_webhook(rules, _add_inbox(rules, "webhook", around, found), around.clock))
+
+
+FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {
+    "kafka": _find_kafka,
+    "collector": _find_collector,
+    "webhook": _find_webhook,
+}
 
 
 def fill_in(rules: SourceRules, environment: Mapping[str, str]) -> SourceRules:

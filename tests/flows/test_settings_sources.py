@@ -1,4 +1,4 @@
-"""[[source]] of journey.toml: what is read, and how a mistake is reported."""
+"""[[source]] of journey.toml: what each kind knows, and how a mistake is reported."""
 
 from __future__ import annotations
 
