@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from events.schema import TABLES
 from flows.replay import ReplayOptions, run_replay
 from maps.parity import compare_warehouses
 from maps.parity_report import ParityReport, TableParity
-from sinks.manifest import read_manifest
+from sinks.manifest import Manifest, read_manifest
 from sinks.storage import Folders
-from tests.sample_warehouse import JOB, get_finished, get_stopped, make_config
+from tests.sample_warehouse import JOB, get_finished, make_config, write_events
 from tests.support.commanding import Commands
 from tests.support.tampering import Change, add_to_first, drop_last, repeat_first, set_first, tamper
 
@@ -35,7 +36,18 @@ def copied(tmp_path: Path, original: Folders) -> Folders:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    return Folders(get_stopped(tmp_path_factory))
+    """A replay that was stopped once every key group has handed on some hundred of its 2,000 events."""
+    folder, stop = tmp_path_factory.mktemp("stopped"), threading.Event()
+    write_events(folder / "shop.ndjson", events=16_000)
+
+    def stop_midway(_: object, manifest: Manifest) -> None:
+        if sum(file.rows for file in manifest.visible("events")) > 7_000:
+            stop.set()
+
+    config = replace(make_config(), job=replace(JOB, block_bytes=1 << 10))
+    options = ReplayOptions((str(folder / "shop.ndjson"),), folder / "warehouse", stop=stop)
+    assert run_replay(options, config, stop_midway).outcome == "stopped"
+    return Folders(options.warehouse)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +192,7 @@ def test_what_has_settled_hides_no_difference(stopped: Folders, gone_on: Folders
 
 
 def test_a_later_time_shows_what_is_open_and_says_so(stopped: Folders, gone_on: Folders) -> None:
-    for until in (None, compare_warehouses(stopped, gone_on).left.newest_event):
+    for until in (None, compare_warehouses(stopped, gone_on).right.newest_event):
         report = compare_warehouses(stopped, gone_on, until=until)
         assert not report.same
         assert get_table(report, "sessions").only_left == 0
