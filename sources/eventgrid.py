@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -56,7 +57,8 @@ def _split(rules: SourceRules, name: str) -> tuple[str, str]:
 def _complete(rules: SourceRules) -> str:
     endpoint = rules.endpoint if "://" in rules.endpoint else f"https://{rules.endpoint}"
     parts = urlsplit(endpoint)
-    if not parts.hostname or (parts.scheme != "https" and parts.hostname not in LOOPBACK):
+    is_local = parts.scheme == "http" and parts.hostname in LOOPBACK
+    if not parts.hostname or not (parts.scheme == "https" or is_local):
         raise ConfigError(
             f"[[source]] {rules.name}: {rules.endpoint!r} is no address that a key may be sent to",
             remedy='name the namespace\'s: endpoint = "https://NAME.REGION-1.eventgrid.azure.net"',
@@ -142,12 +144,12 @@ def read_events(body: bytes, now: int) -> list[Taken]:
 
 
 def identify(event: bytes) -> str:
-    """Name an event by source and id, as CloudEvents does; empty where it has not both."""
+    """Name an event by source and id, as CloudEvents does, or by all that it says where it has not both."""
     try:
         parts = dict(list_members(event))
     except ValueError:
-        return ""
+        parts = {}
     place = [parts.get(b'"source"', b""), parts.get(b'"id"', b"")]
     if not all(one.startswith(b'"') for one in place):
-        return ""
+        return hashlib.blake2b(event, digest_size=16).hexdigest()
     return b" ".join(place).decode("utf-8", "replace")

@@ -42,7 +42,7 @@ PASSING = (
 )
 BUSY = re.compile(r"Throttl|TooManyRequests|RequestLimit|OverLimit|SlowDown|Unavailable|InternalError|InternalFailure|Timeout$")
 UNKNOWN = re.compile(r"NonExistentQueue|QueueDoesNotExist|InvalidAddress")
-DENIED = re.compile(r"AccessDenied|Forbidden|NotAuthorized|^Kms|KMS")
+DENIED = re.compile(r"AccessDenied|not authorized|[Kk]ms|KMS")
 Result = TypeVar("Result")
 
 
@@ -149,9 +149,9 @@ def explain(url: str, problem: Exception) -> Exception:
     status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if status >= 500 or status == 429 or BUSY.search(code):
         return TryAgainError(str(problem))
-    if UNKNOWN.search(code):
+    if UNKNOWN.search(str(problem)):
         remedy = "see that the queue exists in this region and account, and name it in queues as AWS does"
-    elif DENIED.search(code):
+    elif DENIED.search(str(problem)):
         remedy = (
             "allow sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility on it, and kms:Decrypt with its key"
         )
@@ -173,7 +173,8 @@ def call_abreast(calls: Sequence[Callable[[], Result]]) -> list[Result | Excepti
     threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(1, len(calls))]
     for thread in threads:
         thread.start()
-    work(0)
+    if calls:
+        work(0)
     for thread in threads:
         thread.join()
     return results

@@ -81,6 +81,7 @@ class FakeAws(Server):
     def demand_keys(self, after: float = 0) -> None:
         """From so many calls on, refuse those whose keys or permissions are not right; infinity: refuse none."""
         request = Request(f"{self.endpoint}/moto-api/reset-auth", data=str(after).encode(), method="POST")
+        request.add_header("Content-Type", "text/plain")  # of a form it would see nothing
         with urlopen(request, timeout=10) as answer:
             assert answer.status == 200
 

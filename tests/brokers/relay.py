@@ -64,15 +64,16 @@ class Relay:
                     threading.Thread(target=self._hand_on, args=(*ends, ends[0] is client), daemon=True).start()
 
     def _hand_on(self, source: socket.socket, sink: socket.socket, is_client: bool) -> None:
+        is_deaf = False
         with suppress(OSError):
             while chunk := source.recv(CHUNK):
                 if is_client and self.swallowed and self.swallowed in chunk:
+                    is_deaf = True
                     self.has_swallowed.set()
-                    break
-                sink.sendall(chunk)
-            else:
-                with suppress(OSError):
-                    sink.shutdown(socket.SHUT_RDWR)
-                with self._lock:
-                    self._open -= {source, sink}
-                source.close()
+                if not is_deaf:
+                    sink.sendall(chunk)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self._open.discard(source)
+            source.close()
