@@ -90,6 +90,7 @@ class FakeEventGrid:
         self.changed = threading.Condition()
         self.calls: list[str] = []
         self.failing: deque[tuple[str, int, bytes]] = deque()  # operation, status and body of answers to come instead
+        self.refusing = 0  # acknowledgements to come of which the first lock is not taken, though it holds
         self.holding = ""  # an operation that is taken and never answered
         self.has_held = threading.Event()
         self._server: _Server | None = None
@@ -183,7 +184,9 @@ class FakeEventGrid:
         tokens, now = json.loads(body)["lockTokens"], time.monotonic()
         with self.changed:
             subscription.unlock(now)
-            done = [token for token in tokens if token in subscription.locked]
+            is_partial = operation == "acknowledge" and self.refusing > 0
+            self.refusing -= is_partial
+            done = [token for token in tokens[is_partial:] if token in subscription.locked]
             for token in reversed(done):
                 event = subscription.locked[token]
                 if operation == "renewLock":

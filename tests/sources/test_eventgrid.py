@@ -117,6 +117,14 @@ def test_acknowledgement_that_failed_is_told_again(event_grid: FakeEventGrid, tm
     assert event_grid.calls.count("acknowledge") == 2
 
 
+def test_lock_that_was_not_taken_is_acknowledged_again(event_grid: FakeEventGrid, tmp_path: Path) -> None:
+    subscription, inbox = event_grid.subscribe("clicks", "journeys", lock_s=3600), Inbox(tmp_path, ROOM)
+    event_grid.refusing = 1
+    event_grid.put("clicks", *(make_event(number) for number in range(3)))
+    with at_work(make(event_grid, inbox)):
+        wait_until(lambda: inbox.next_offset == 3 and not subscription.locked)
+
+
 def test_only_what_failed_of_an_acknowledgement_is_told_again(event_grid: FakeEventGrid) -> None:
     event_grid.subscribe("clicks", "journeys")
     event_grid.put("clicks", make_event(1), make_event(2))
