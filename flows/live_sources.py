@@ -67,7 +67,7 @@ def _find_sqs(rules: SourceRules, around: Surroundings, found: Sources) -> None:
 
     for url in rules.queues:
         inbox = _add_inbox(rules, name_queue(rules, url), around, found)
-        found.receivers.append(make_receiver(rules, url, inbox))
+        found.receivers.append(make_receiver(rules, url, inbox, around.clock))
 
 
 def _find_eventgrid(rules: SourceRules, around: Surroundings, found: Sources) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from errors import InboxFullError
+from errors import InboxFullError, ReceiverError
 from sources.inbox import Inbox, Received
 from sources.receiving import RecentDeliveries
 
@@ -105,7 +105,13 @@ class PullReceiver:
         if self._write([one.record for one in taken if not self._is_second(one)], stop):
             self.unsettled = handles
         else:
+            self._give_back(puller, handles)
+
+    def _give_back(self, puller: Puller, handles: Sequence[str]) -> None:
+        try:
             puller.give_back(handles)
+        except (TryAgainError, ReceiverError) as problem:  # no reason to fail at a stop: they come again by themselves
+            LOG.warning("%s: %d records were not given back: %s", self.name, len(handles), problem)
 
     def _is_second(self, taken: Taken) -> bool:
         # Noted before it is written: where writing fails, this receiver ends.

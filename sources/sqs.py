@@ -21,6 +21,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from clock import Clock, to_us
 from config import SourceRules
 from errors import ConfigError, ReceiverError
 from sources.inbox import Inbox, Received
@@ -46,9 +47,9 @@ DENIED = re.compile(r"AccessDenied|not authorized|[Kk]ms|KMS")
 Result = TypeVar("Result")
 
 
-def make_receiver(rules: SourceRules, url: str, inbox: Inbox) -> PullReceiver:
+def make_receiver(rules: SourceRules, url: str, inbox: Inbox, clock: Clock) -> PullReceiver:
     """Make the receiver of a queue by its address."""
-    return PullReceiver(f"{rules.name}/{name_queue(rules, url)}", lambda: SqsPuller(rules, url), inbox)
+    return PullReceiver(f"{rules.name}/{name_queue(rules, url)}", lambda: SqsPuller(rules, url, clock), inbox)
 
 
 def name_queue(rules: SourceRules, url: str) -> str:
@@ -66,7 +67,8 @@ def name_queue(rules: SourceRules, url: str) -> str:
 class SqsPuller:
     """Calls to one queue. Of an ordered queue (FIFO) there is one call at a time, so that its order stays."""
 
-    def __init__(self, rules: SourceRules, url: str) -> None:
+    def __init__(self, rules: SourceRules, url: str, clock: Clock) -> None:
+        self.clock = clock
         self.url, self.is_ordered = url, url.endswith(ORDERED)
         self.client = connect(rules, url)
 
@@ -76,7 +78,8 @@ class SqsPuller:
             for found in call_abreast([lambda: self._receive(0)] * (ABREAST - 1)):
                 # What fails here is met again by the next call; what came must not wait for it.
                 messages += found if isinstance(found, list) else []
-        return [_borrow(message) for message in messages]
+        now = to_us(self.clock())
+        return [_borrow(message, now) for message in messages]
 
     def _receive(self, wait: int) -> list[dict[str, Any]]:
         answer = self._call(
@@ -121,7 +124,7 @@ class SqsPuller:
 
 def connect(rules: SourceRules, url: str) -> Any:
     """Make a client; credentials are found where every AWS client looks for them. Raises ReceiverError."""
-    host = re.match(r"(?:sqs\.)?([a-z]+-[a-z0-9-]+-\d+)\.", urlsplit(url).hostname or "")
+    host = re.match(r"(?:sqs(?:-fips)?\.)?([a-z]{2}(?:-[a-z]+)+-\d+)\.", urlsplit(url).hostname or "")
     settings = ClientConfig(
         connect_timeout=CONNECT_S,
         read_timeout=READ_S,
@@ -185,8 +188,9 @@ def _cut(handles: Sequence[str]) -> Iterator[list[str]]:
         yield list(handles[begin : begin + BATCH])
 
 
-def _borrow(message: dict[str, Any]) -> Taken:
+def _borrow(message: dict[str, Any], now: int) -> Taken:
     # SQS may deliver a message twice even if it was deleted, but it keeps its id.
     body = message["Body"].encode("utf-8", "surrogatepass")
-    sent = int(message["Attributes"]["SentTimestamp"]) * 1000
-    return Taken(message["ReceiptHandle"], Received(flatten(body), sent, message["MessageId"]), again=True)
+    sent = message.get("Attributes", {}).get("SentTimestamp")  # not every server that imitates SQS tells it
+    record = Received(flatten(body), int(sent) * 1000 if sent else now, message["MessageId"])
+    return Taken(message["ReceiptHandle"], record, again=True)

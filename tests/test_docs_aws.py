@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clock import read_system_clock
 from config import SourceRules
 from errors import ReceiverError
 from flows.settings import load_config
@@ -71,11 +72,11 @@ def test_job_needs_what_its_policy_allows_and_no_more(
     aws.demand_keys()
     try:
         with pytest.raises(ReceiverError, match="allow sqs:ReceiveMessage"):
-            run_to_end(make_receiver(make_rules(aws, queue), queue, inbox))
+            run_to_end(make_receiver(make_rules(aws, queue), queue, inbox, read_system_clock))
         aws.demand_keys(float("inf"))
         iam.attach_user_policy(UserName="journeys", PolicyArn=arn)
         aws.demand_keys()
-        with at_work(make_receiver(make_rules(aws, queue), queue, inbox)):
+        with at_work(make_receiver(make_rules(aws, queue), queue, inbox, read_system_clock)):
             wait_until(lambda: inbox.next_offset == 1)
     finally:
         aws.demand_keys(float("inf"))

@@ -159,6 +159,17 @@ def test_nothing_is_acknowledged_while_the_inbox_is_full(event_grid: FakeEventGr
     assert inbox.next_offset == 2
 
 
+def test_what_can_not_be_given_back_does_not_spoil_a_stop(event_grid: FakeEventGrid, tmp_path: Path) -> None:
+    subscription, inbox = event_grid.subscribe("clicks", "journeys"), Inbox(tmp_path, 1)
+    event_grid.failing.append(("release", 403, b"{}"))
+    event_grid.put("clicks", make_event(1))
+    with at_work(make(event_grid, inbox)):
+        wait_until(lambda: "acknowledge" in event_grid.calls)
+        event_grid.put("clicks", make_event(2))
+        wait_until(lambda: len(subscription.locked) == 1)
+    assert "release" in event_grid.calls
+
+
 def test_namespace_may_go_and_come_back(event_grid: FakeEventGrid, tmp_path: Path) -> None:
     event_grid.subscribe("clicks", "journeys", lock_s=0.5)
     inbox = Inbox(tmp_path, ROOM)
