@@ -11,6 +11,7 @@ from pathlib import Path
 from clock import Clock, read_system_clock, to_us
 from config import Config
 from errors import ConfigError, RecoveryError
+from events.scanning import ENDLESS, start_loading
 from flows.compacting import compacting
 from flows.decoding import make_decoders
 from flows.graph import MERGES
@@ -23,6 +24,7 @@ from flows.replay import Job, ReplayOptions, ReplayResult, Watcher, hold_warehou
 from sinks.manifest import clean_up
 from sinks.parquet import SinkRules, WarehouseSink
 from sinks.storage import Folders
+from sources.http_receiver import HttpReceiver
 from sources.live import LivePart, LiveSource
 from sources.receiving import receiving
 
@@ -49,6 +51,7 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
         raise ConfigError("there is no [[source]] to read from", remedy="add one to journey.toml: see docs/live.md")
     environment = os.environ if options.environment is None else options.environment
     folders = Folders(options.warehouse)
+    start_loading(ENDLESS)
     with Monitor(config, options.journal, options.clock, watch) as monitor, hold_warehouse(folders, "journeys run"):
         around = Surroundings(config.input.max_record_bytes, options.clock, folders.inboxes)
         return _run(options, config, folders, find_sources(config, environment, around), monitor)
@@ -83,6 +86,7 @@ def _run(
     if config.job.archive:
         source.archive = folders.archive
     source.is_stopping, source.on_durable = job.stop.is_set, lambda: monitor.note_durable(job.note_durable)
+    monitor.receivers = [one for one in sources.receivers if isinstance(one, HttpReceiver)]
     monitor.begin(folders, source.list_parts(), source.progress, job.stop)
     sink = WarehouseSink(SinkRules(folders, run, config.job.writers, MERGES))
     failures: list[Exception] = []

@@ -11,12 +11,14 @@ from typing import Any
 from clock import Clock
 from config import Config, SourceRules
 from errors import ConfigError
+from sources.collector import make_collector
 from sources.inbox import Inbox
 from sources.inbox_feed import InboxPart, choose_folder
 from sources.kafka import KafkaPart
 from sources.kafka_topics import list_partitions
 from sources.live import LivePart
 from sources.receiving import Receiver
+from sources.webhook import make_webhook
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,20 @@ def _find_eventgrid(rules: SourceRules, around: Surroundings, found: Sources) ->
         found.receivers.append(make_receiver(rules, name, _add_inbox(rules, name, around, found), around.clock))
 
 
+def _find_collector(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    found.receivers.append(make_collector(rules, _add_inbox(rules, "collector", around, found), around.clock))
+
+
+def _find_webhook(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    found.receivers.append(make_webhook(rules, _add_inbox(rules, "webhook", around, found), around.clock))
+
+
 FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {
     "kafka": _find_kafka,
     "sqs": _find_sqs,
     "eventgrid": _find_eventgrid,
+    "collector": _find_collector,
+    "webhook": _find_webhook,
 }
 
 
