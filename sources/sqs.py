@@ -41,7 +41,9 @@ PASSING = (
     MetadataRetrievalError,
     ResponseParserError,
 )
-BUSY = re.compile(r"Throttl|TooManyRequests|RequestLimit|OverLimit|SlowDown|Unavailable|InternalError|InternalFailure|Timeout$")
+BUSY = re.compile(
+    r"Throttl|TooManyRequests|RequestLimit|OverLimit|SlowDown|Unavailable|InternalError|InternalFailure|Timeout$"
+)
 UNKNOWN = re.compile(r"NonExistentQueue|QueueDoesNotExist|InvalidAddress")
 DENIED = re.compile(r"AccessDenied|not authorized|[Kk]ms|KMS")
 Result = TypeVar("Result")
@@ -155,9 +157,7 @@ def explain(url: str, problem: Exception) -> Exception:
     if UNKNOWN.search(str(problem)):
         remedy = "see that the queue exists in this region and account, and name it in queues as AWS does"
     elif DENIED.search(str(problem)):
-        remedy = (
-            "allow sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility on it, and kms:Decrypt with its key"
-        )
+        remedy = "allow sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility on it, and kms:Decrypt with its key"
     else:
         remedy = "see that credentials, region and clock are right: docs/aws.md"
     return ReceiverError(f"{url}: {problem}", remedy=remedy)

@@ -19,6 +19,7 @@ from sources.sqs import make_receiver
 from tests.brokers.aws import ACCOUNT, REGION, FakeAws
 from tests.sources.pulled import at_work, run_to_end, wait_until
 
+pytestmark = pytest.mark.slow
 PAGE = (Path(__file__).parents[1] / "docs" / "aws.md").read_text(encoding="utf-8")
 QUEUE_POLICY, PATTERN, JOB_POLICY = (
     json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -19,9 +19,7 @@ class EventGridRig(Rig):
     def __init__(self, grid: FakeEventGrid) -> None:
         self.grid = grid
         grid.subscribe("clicks", "journeys", lock_s=2)
-        self.rules = SourceRules(
-            "s", "eventgrid", endpoint=grid.endpoint, key=KEY, subscriptions=("clicks/journeys",)
-        )
+        self.rules = SourceRules("s", "eventgrid", endpoint=grid.endpoint, key=KEY, subscriptions=("clicks/journeys",))
 
     def send(self, records: Sequence[bytes | None]) -> None:
         self.grid.put("clicks", *(record if _is_json(record) else BROKEN for record in records))

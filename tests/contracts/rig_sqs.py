@@ -32,4 +32,3 @@ class SqsRig(Rig):
         taken = [record for record in records if b"\x00" not in record]
         self.send(taken)
         return taken
-

@@ -37,7 +37,13 @@ def wrap_eventbridge(call: bytes, number: int) -> bytes:
 def wrap_cloudevent(call: bytes, number: int) -> bytes:
     """Put a call into a CloudEvent."""
     data = json.loads(call)
-    event = {"specversion": "1.0", "id": f"e-{number}", "source": "/shop", "type": data["type"], "time": data["timestamp"]}
+    event = {
+        "specversion": "1.0",
+        "id": f"e-{number}",
+        "source": "/shop",
+        "type": data["type"],
+        "time": data["timestamp"],
+    }
     return json.dumps({**event, "data": data}).encode()
 
 

@@ -53,7 +53,11 @@ def test_killed_between_inbox_and_acknowledgement_a_job_gives_the_same_tables(
 ) -> None:
     """Killed by SIGKILL at points of the commit too, and with the namespace gone for a while."""
     lines = [wrap_cloudevent(call, number) for number, call in enumerate(make_calls(1_000, seed=7))]
-    config, live, replayed = make_config(make_rules(event_grid), "cloudevents"), tmp_path / "live", tmp_path / "replayed"
+    config, live, replayed = (
+        make_config(make_rules(event_grid), "cloudevents"),
+        tmp_path / "live",
+        tmp_path / "replayed",
+    )
     replay_lines(tmp_path / "files", lines, config, replayed)
     subscription = event_grid.subscribe("clicks", "journeys", lock_s=1)
     text, step = TOML.format(endpoint=event_grid.endpoint, key=KEY), len(lines) // 4

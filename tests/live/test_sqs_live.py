@@ -61,7 +61,9 @@ def put_events(aws: FakeAws, bus: str, calls: Sequence[bytes]) -> None:
         assert client.put_events(Entries=entries[begin : begin + 10])["FailedEntryCount"] == 0
 
 
-def test_eventbridge_by_way_of_a_queue_gives_the_tables_of_a_replay_of_the_archive(aws: FakeAws, tmp_path: Path) -> None:
+def test_eventbridge_by_way_of_a_queue_gives_the_tables_of_a_replay_of_the_archive(
+    aws: FakeAws, tmp_path: Path
+) -> None:
     """The queue has no order of its own: eight calls at once are made to it."""
     calls, queue, live = make_calls(400, seed=3), aws.make_queue(), tmp_path / "live"
     bus = aws.let_rule_fill(queue, {"source": ["shop"]})
@@ -150,7 +152,16 @@ def test_event_with_the_same_id_is_a_duplicate_while_in_time_and_late_after(
 def test_poison_is_counted_and_stops_nothing(aws: FakeAws, tmp_path: Path) -> None:
     queue, live = aws.make_queue(True), tmp_path / "live"
     good = wrap_eventbridge(make_record("good", "u", START_S, "view"), 1).decode()
-    bodies = ["no json", " ", "{", "[]", "null", '"' + "x" * 5000, good.replace(", ", ",\n"), wrap_eventbridge(END, 2).decode()]
+    bodies = [
+        "no json",
+        " ",
+        "{",
+        "[]",
+        "null",
+        '"' + "x" * 5000,
+        good.replace(", ", ",\n"),
+        wrap_eventbridge(END, 2).decode(),
+    ]
     with running(live, make_config(make_rules(aws.endpoint, queue), "eventbridge")):
         aws.send(queue, bodies)
         wait_until(lambda: (live / "journeys.duckdb").exists() and count_rows(live, "sessions") == 1)
@@ -161,5 +172,8 @@ def test_poison_is_counted_and_stops_nothing(aws: FakeAws, tmp_path: Path) -> No
 
 def test_unknown_queue_ends_the_job_with_an_error(aws: FakeAws, tmp_path: Path) -> None:
     rules = make_rules(aws.endpoint, f"{aws.endpoint}/{ACCOUNT}/none")
-    with pytest.raises(ReceiverError, match="see that the queue exists"), running(tmp_path, make_config(rules, "eventbridge")):
+    with (
+        pytest.raises(ReceiverError, match="see that the queue exists"),
+        running(tmp_path, make_config(rules, "eventbridge")),
+    ):
         time.sleep(3)

@@ -20,6 +20,7 @@ from sources.pulling import PullReceiver, TryAgainError
 from tests.brokers.eventgrid import KEY, FakeEventGrid
 from tests.sources.pulled import at_work, read_all, run_to_end, wait_until
 
+pytestmark = pytest.mark.slow
 ROOM = 1 << 20
 NAME = "clicks/journeys"
 
@@ -72,7 +73,15 @@ def test_event_is_the_text_that_came(event_grid: FakeEventGrid, tmp_path: Path) 
 def test_what_azures_own_client_publishes_arrives(event_grid: FakeEventGrid, tmp_path: Path) -> None:
     event_grid.subscribe("clicks", "journeys")
     inbox, credential = Inbox(tmp_path, ROOM), AzureKeyCredential(KEY)
-    event = {"specversion": "1.0", "id": "7", "source": "/s", "type": "t", "subject": "é", "tenant": "x", "data": {"a": [1]}}
+    event = {
+        "specversion": "1.0",
+        "id": "7",
+        "source": "/s",
+        "type": "t",
+        "subject": "é",
+        "tenant": "x",
+        "data": {"a": [1]},
+    }
     with EventGridPublisherClient(event_grid.endpoint, credential, namespace_topic="clicks") as client:
         client.send([event])
     with at_work(make(event_grid, inbox)):
@@ -134,7 +143,9 @@ def test_only_what_failed_of_an_acknowledgement_is_told_again(event_grid: FakeEv
     assert puller.settle(handles) == []  # not one of them is locked any more: nothing to be told again
 
 
-def test_a_stop_does_not_wait_for_a_poll_and_what_it_gets_is_given_back(event_grid: FakeEventGrid, tmp_path: Path) -> None:
+def test_a_stop_does_not_wait_for_a_poll_and_what_it_gets_is_given_back(
+    event_grid: FakeEventGrid, tmp_path: Path
+) -> None:
     subscription, inbox = event_grid.subscribe("clicks", "journeys", lock_s=3600), Inbox(tmp_path, ROOM)
     with at_work(make(event_grid, inbox)):
         wait_until(lambda: "receive" in event_grid.calls)
@@ -199,7 +210,9 @@ def test_wrong_key_and_unknown_subscription_end_the_receiver_with_a_remedy(
         run_to_end(make(event_grid, Inbox(tmp_path, ROOM), name, key))
 
 
-@pytest.mark.parametrize(("status", "body"), [(503, b""), (429, b"{}"), (500, b"x"), (200, b"<html>"), (200, b'{"value":[{}]}')])
+@pytest.mark.parametrize(
+    ("status", "body"), [(503, b""), (429, b"{}"), (500, b"x"), (200, b"<html>"), (200, b'{"value":[{}]}')]
+)
 def test_busy_service_and_answers_that_can_not_be_read_are_tried_again(
     event_grid: FakeEventGrid, status: int, body: bytes
 ) -> None:

@@ -29,7 +29,13 @@ def test_elements_are_those_of_a_parser(value: list[Any], indent: Any) -> None:
 
 
 def test_parts_are_byte_for_byte_what_came() -> None:
-    parts = [b'{"n": 1.10, "big":123456789012345678901234567890.0e-2 }', b'"}]\\"{["', b"1e5", b'"\\ud83d\xc3\xa9"', b"[[], {} ]"]
+    parts = [
+        b'{"n": 1.10, "big":123456789012345678901234567890.0e-2 }',
+        b'"}]\\"{["',
+        b"1e5",
+        b'"\\ud83d\xc3\xa9"',
+        b"[[], {} ]",
+    ]
     assert list(list_elements(b"[ " + b" ,\n".join(parts) + b"]")) == parts
 
 
@@ -38,7 +44,9 @@ def test_neither_depth_nor_length_of_a_number_is_an_error() -> None:
     assert list(list_elements(b"[" + deep + b"," + long + b"]")) == [deep, long]
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b'{"a"}', b'{"a" 1}', b'{"a":}', b'{"a":1', b'{"a":1 "b":2}', b"{1:2}", b'{"a":[}'])
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b'{"a"}', b'{"a" 1}', b'{"a":}', b'{"a":1', b'{"a":1 "b":2}', b"{1:2}", b'{"a":[}']
+)
 def test_what_is_no_object_is_an_error(text: bytes) -> None:
     with pytest.raises(ValueError, match="byte"):
         list(list_members(text))

@@ -26,6 +26,7 @@ from tests.brokers.aws import REGION, FakeAws
 from tests.brokers.relay import Relay
 from tests.sources.pulled import at_work, read_all, run_to_end, wait_until
 
+pytestmark = pytest.mark.slow
 ROOM = 1 << 20
 
 
@@ -196,7 +197,9 @@ def test_calls_side_by_side_give_results_and_errors_in_their_order() -> None:
     assert call_abreast([]) == []
 
 
-@pytest.mark.parametrize("url", ["clicks", "", "arn:aws:sqs:eu-west-1:123456789012:clicks", "https://sqs.eu-west-1.amazonaws.com/"])
+@pytest.mark.parametrize(
+    "url", ["clicks", "", "arn:aws:sqs:eu-west-1:123456789012:clicks", "https://sqs.eu-west-1.amazonaws.com/"]
+)
 def test_what_is_no_address_of_a_queue_is_a_config_error(url: str) -> None:
     with pytest.raises(ConfigError, match="is not the address of a queue"):
         name_queue(make_rules(""), url)
@@ -235,5 +238,7 @@ def test_rule_of_eventbridge_fills_the_inbox_by_way_of_the_queue(aws: FakeAws, t
 def test_clients_of_clouds_are_not_loaded_where_nothing_is_pulled() -> None:
     """They would make every command of the command line slower to begin."""
     code = "import flows.cli, flows.live, sys; print([m for m in ('boto3', 'botocore', 'azure') if m in sys.modules])"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
     assert told.stdout.strip() == "[]"
