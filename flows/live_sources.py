@@ -53,8 +53,30 @@ def _find_kafka(rules: SourceRules, around: Surroundings, found: Sources) -> Non
 
 def _add_inbox(rules: SourceRules, queue: str, around: Surroundings, found: Sources) -> Inbox:
     inbox = Inbox(choose_folder(around.inboxes, rules, queue), rules.backlog)
-    found.parts.append(InboxPart(rules, queue, inbox, around.limit))
+    part = InboxPart(rules, queue, inbox, around.limit)
+    if any(part.name == other.name for other in found.parts):
+        raise ConfigError(
+            f"[[source]] {rules.name}: two of its partitions would be called {part.name}",
+            remedy="make one [[source]] for each, with names of their own",
+        )
+    found.parts.append(part)
     return inbox
+
+
+def _find_sqs(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    # The clients of both clouds are loaded only where there is something to pull from them.
+    from sources.sqs import make_receiver, name_queue
+
+    for url in rules.queues:
+        inbox = _add_inbox(rules, name_queue(rules, url), around, found)
+        found.receivers.append(make_receiver(rules, url, inbox, around.clock))
+
+
+def _find_eventgrid(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    from sources.eventgrid import make_receiver
+
+    for name in rules.subscriptions:
+        found.receivers.append(make_receiver(rules, name, _add_inbox(rules, name, around, found), around.clock))
 
 
 def _find_collector(rules: SourceRules, around: Surroundings, found: Sources) -> None:
@@ -67,6 +89,8 @@ def _find_webhook(rules: SourceRules, around: Surroundings, found: Sources) -> N
 
 FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {
     "kafka": _find_kafka,
+    "sqs": _find_sqs,
+    "eventgrid": _find_eventgrid,
     "collector": _find_collector,
     "webhook": _find_webhook,
 }

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.brokers.fixtures import kafka, kafka_server, rabbit, rabbit_server
+from tests.brokers.fixtures import aws, aws_server, event_grid, kafka, kafka_server, rabbit, rabbit_server
 
-__all__ = ["kafka", "kafka_server", "rabbit", "rabbit_server"]
+__all__ = ["aws", "aws_server", "event_grid", "kafka", "kafka_server", "rabbit", "rabbit_server"]

@@ -7,12 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from tests.contracts.rig import Rig
+from tests.contracts.rig_eventgrid import EventGridRig
 from tests.contracts.rig_http import CollectorRig, WebhookRig
 from tests.contracts.rig_kafka import KafkaRig
+from tests.contracts.rig_sqs import SqsRig
 
 RIGS: dict[str, Callable[[pytest.FixtureRequest], Rig]] = {
     "collector": lambda _: CollectorRig(),
+    "eventgrid": lambda request: EventGridRig(request.getfixturevalue("event_grid")),
     "kafka": lambda request: KafkaRig(request.getfixturevalue("kafka")),
+    "sqs": lambda request: SqsRig(request.getfixturevalue("aws")),
     "webhook": lambda _: WebhookRig(),
 }
 

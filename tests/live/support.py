@@ -180,6 +180,10 @@ class Process:
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
+    def has_ended(self) -> bool:
+        """Tell whether it has ended by itself."""
+        return self.process.poll() is not None
+
     def kill(self) -> None:
         """Kill it, if it has not been already."""
         self.process.kill()
