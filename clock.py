@@ -23,3 +23,9 @@ def to_us(moment: datetime) -> int:
     """Convert an aware datetime to microseconds since 1970-01-01 UTC."""
     delta = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def read_moment(text: str) -> datetime:
+    """Read an ISO 8601 time, UTC where it names no zone; raises ValueError."""
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)

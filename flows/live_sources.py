@@ -11,11 +11,15 @@ from typing import Any
 from clock import Clock
 from config import Config, SourceRules
 from errors import ConfigError
+from sinks.storage import pass_point
 from sources.inbox import Inbox
 from sources.inbox_feed import InboxPart, choose_folder
 from sources.kafka import KafkaPart
 from sources.kafka_topics import list_partitions
 from sources.live import LivePart
+from sources.rabbit import check_queues
+from sources.rabbit_queue import QueueReceiver
+from sources.rabbit_stream import StreamPart
 from sources.receiving import Receiver
 
 
@@ -49,13 +53,25 @@ def _find_kafka(rules: SourceRules, around: Surroundings, found: Sources) -> Non
         found.parts.append(KafkaPart(rules, topic, number, around.limit, around.clock))
 
 
+def _find_rabbit(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    check_queues(rules)
+    for queue in rules.queues:
+        found.receivers.append(QueueReceiver(rules, queue, _add_inbox(rules, queue, around, found), around.clock))
+    for stream in rules.streams:
+        found.parts.append(StreamPart(rules, stream, around.limit, around.clock))
+
+
 def _add_inbox(rules: SourceRules, queue: str, around: Surroundings, found: Sources) -> Inbox:
     inbox = Inbox(choose_folder(around.inboxes, rules, queue), rules.backlog)
+    inbox.pass_point = pass_point
     found.parts.append(InboxPart(rules, queue, inbox, around.limit))
     return inbox
 
 
-FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {"kafka": _find_kafka}
+FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {
+    "kafka": _find_kafka,
+    "rabbitmq": _find_rabbit,
+}
 
 
 def fill_in(rules: SourceRules, environment: Mapping[str, str]) -> SourceRules:

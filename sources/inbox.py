@@ -12,7 +12,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -61,7 +61,12 @@ class _Segment:
 
 
 class Inbox:
-    """The log of one partition; `limit`: bytes that may wait in it, unconsumed."""
+    """The log of one partition; `limit`: bytes that may wait in it, unconsumed.
+
+    `pass_point` is called at points between receiving and acknowledging, by name: there a test can kill the process.
+    """
+
+    pass_point: Callable[[str], None] = staticmethod(lambda _: None)
 
     def __init__(self, folder: Path, limit: int, segment: int = SEGMENT) -> None:
         self.folder, self.limit, self.segment_bytes = folder, limit, segment
@@ -81,7 +86,9 @@ class Inbox:
                 )
             first, frame = self.next_offset, _pack(self.next_offset, records)
             segment = self._open_segment(records[-1].received)
+            self.pass_point("inbox_received")
             _write_synced(segment.path, segment.size, frame)
+            self.pass_point("inbox_written")
             segment.size += len(frame)
             segment.latest = records[-1].received
             self.next_offset = segment.next = first + len(records)

@@ -1,0 +1,53 @@
+"""Messages of RabbitMQ as lines, with what is known about them beside their body."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from hashlib import blake2b
+from typing import Any
+
+import pika
+
+from config import DAY, HOUR
+from events.envelopes import holds_cloudevent, wrap_binary
+from sources.live import flatten
+from sources.rabbit import Delivery
+
+SECOND_US = 1_000_000
+OLD, AHEAD = 7 * DAY, HOUR  # beyond, a message's timestamp is no time at which it was sent
+COUNTED = ("x-delivery-count", "x-acquired-count")  # headers that RabbitMQ changes with every delivery
+
+
+def make_line(delivery: Delivery) -> bytes:
+    """Return a message as one line; a CloudEvent in binary mode as the structured one."""
+    headers = {name: _write_text(value) for name, value in (delivery.properties.headers or {}).items()}
+    if delivery.properties.content_type:
+        headers["content-type"] = delivery.properties.content_type
+    return wrap_binary(headers, delivery.body) if holds_cloudevent(headers) else flatten(delivery.body)
+
+
+def _write_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=value.tzinfo or timezone.utc).isoformat()
+    return str(value)
+
+
+def find_sent(properties: pika.BasicProperties, now: int) -> int:
+    """Return a message's timestamp (microseconds) where it can be the time at which it was sent, else now."""
+    sent = properties.timestamp
+    if not isinstance(sent, int) or not now - OLD <= sent * SECOND_US <= now + AHEAD:
+        return now
+    return sent * SECOND_US
+
+
+def digest(delivery: Delivery) -> str:
+    """Name a delivery by all that stays the same when it comes again: body, properties, exchange and routing key."""
+    told = {name: value for name, value in vars(delivery.properties).items() if value is not None}
+    if "headers" in told:
+        told["headers"] = sorted((name, value) for name, value in told["headers"].items() if name not in COUNTED)
+    beside = repr((delivery.origin, sorted(told.items()))).encode(errors="surrogateescape")
+    return blake2b(delivery.body, digest_size=16, key=blake2b(beside, digest_size=16).digest()).hexdigest()
