@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -154,22 +155,18 @@ def read_address(rules: SourceRules) -> pika.URLParameters:
 def check_queues(rules: SourceRules) -> None:
     """Ask RabbitMQ for the queues and streams of a source; raises ConfigError, ReceiverError."""
     address = read_address(rules)
-    place = f"{address.host}:{address.port}"
     try:
-        connection = pika.BlockingConnection(address)
+        with closing(pika.BlockingConnection(address)) as connection:
+            for queue in (*rules.queues, *rules.streams):
+                _check_queue(connection, rules, queue)
     except (pika.exceptions.AMQPError, OSError) as problem:
         found = explain(rules, "", problem)
         if isinstance(found, ReceiverError):
             raise found from problem
         raise ReceiverError(
-            f"[[source]] {rules.name}: no answer from {place} ({_find_cause(problem)})",
+            f"[[source]] {rules.name}: no answer from {address.host}:{address.port} ({_find_cause(problem)})",
             remedy="check url, and that the broker runs",
         ) from problem
-    try:
-        for queue in (*rules.queues, *rules.streams):
-            _check_queue(connection, rules, queue)
-    finally:
-        connection.close()
 
 
 def _check_queue(connection: pika.BlockingConnection, rules: SourceRules, queue: str) -> None:

@@ -46,8 +46,8 @@ def find_sent(properties: pika.BasicProperties, now: int) -> int:
 
 def digest(delivery: Delivery) -> str:
     """Name a delivery by all that stays the same when it comes again: body, properties, exchange and routing key."""
-    told = {name: value for name, value in vars(delivery.properties).items() if value is not None}
-    if "headers" in told:
-        told["headers"] = sorted((name, value) for name, value in told["headers"].items() if name not in COUNTED)
-    beside = repr((delivery.origin, sorted(told.items()))).encode(errors="surrogateescape")
+    headers = delivery.properties.headers or {}
+    told = {name: value for name, value in vars(delivery.properties).items() if value is not None and name != "headers"}
+    kept = sorted((name, repr(value)) for name, value in headers.items() if name not in COUNTED)
+    beside = repr((delivery.origin, sorted(told.items()), kept)).encode()
     return blake2b(delivery.body, digest_size=16, key=blake2b(beside, digest_size=16).digest()).hexdigest()

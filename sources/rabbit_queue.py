@@ -76,8 +76,9 @@ class QueueReceiver:
                 if not (delivery.redelivered and suspects.take(name))
             ]
             if not fresh or self._write(consumer, fresh, stop):
+                self.inbox.pass_point("acknowledging")
                 consumer.acknowledge(batch[-1].tag)
-                self.inbox.pass_point("inbox_acknowledged")
+                self.inbox.pass_point("acknowledged")
 
     def _write(self, consumer: RabbitConsumer, records: list[Received], stop: threading.Event) -> bool:
         """Append to the inbox as soon as there is room; tell whether it came to that before the stop."""

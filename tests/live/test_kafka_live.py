@@ -22,6 +22,7 @@ from tests.live.support import (
     assert_same,
     count_rows,
     end_records,
+    expect_sessions,
     make_config,
     make_record,
     make_records,
@@ -44,13 +45,6 @@ topics = ["{topic}"]
 """
 
 
-def expect_events(warehouse: Path, replayed: Path) -> None:
-    """Wait until the live warehouse holds as many sessions as the replay, but for the sentinels'."""
-    question = f"SELECT count(*) FROM sessions WHERE person_id NOT LIKE '{SENTINEL}%'"
-    wanted = ask(replayed, question)
-    wait_until(lambda: (warehouse / "journeys.duckdb").exists() and ask(warehouse, question) == wanted)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_live_tables_are_those_of_a_replay(kafka: KafkaBroker, tmp_path: Path, workers: int) -> None:
     records = end_records(make_records(3, 3_000))
@@ -58,7 +52,7 @@ def test_live_tables_are_those_of_a_replay(kafka: KafkaBroker, tmp_path: Path, w
     replay(tmp_path / "files", records, tmp_path / "replayed")
     with running(tmp_path / "live", make_config(kafka.bootstrap, topic), workers):
         produce(kafka.bootstrap, topic, records)
-        expect_events(tmp_path / "live", tmp_path / "replayed")
+        expect_sessions(tmp_path / "live", tmp_path / "replayed")
     assert_same(tmp_path / "live", tmp_path / "replayed")
 
 
@@ -75,7 +69,7 @@ def test_stopped_job_goes_on_with_open_sessions(kafka: KafkaBroker, tmp_path: Pa
             wait_until(lambda seen=seen, part=part: seen[-1].records >= sum(map(len, part)))  # type: ignore[misc]
     with running(tmp_path / "live", config):
         produce(kafka.bootstrap, topic, [lines[600:] for lines in ended])
-        expect_events(tmp_path / "live", tmp_path / "replayed")
+        expect_sessions(tmp_path / "live", tmp_path / "replayed")
     assert_same(tmp_path / "live", tmp_path / "replayed")
 
 
@@ -95,7 +89,7 @@ def test_killed_job_gives_the_same_tables(kafka: KafkaBroker, tmp_path: Path) ->
         job.kill()
     produce(kafka.bootstrap, topic, [lines[len(points) * step :] for lines in records])
     job = Process(tmp_path, text, live)
-    expect_events(live, tmp_path / "replayed")
+    expect_sessions(live, tmp_path / "replayed")
     code, told = job.stop()
     assert code == 0, told
     assert_same(live, tmp_path / "replayed")
@@ -110,7 +104,7 @@ def test_broker_may_go_and_come_back(kafka: KafkaBroker, tmp_path: Path) -> None
         wait_until(lambda: seen[-1].records >= 600)
         kafka.restart()
         produce(kafka.bootstrap, topic, [lines[300:] for lines in records])
-        expect_events(tmp_path / "live", tmp_path / "replayed")
+        expect_sessions(tmp_path / "live", tmp_path / "replayed")
     assert_same(tmp_path / "live", tmp_path / "replayed")
 
 
