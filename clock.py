@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 Clock = Callable[[], datetime]
 
@@ -29,3 +29,8 @@ def read_moment(text: str) -> datetime:
     """Read an ISO 8601 time, UTC where it names no zone; raises ValueError."""
     moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+
+
+def from_us(us: int) -> datetime:
+    """Convert microseconds since 1970-01-01 UTC to an aware datetime."""
+    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=us)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clock import Clock, read_system_clock, to_us
-from config import Config, InputRules, SourceRules
+from config import Config
 from errors import ConfigError, RecoveryError
-from events.decode import Decoder, make_decoder
+from flows.compacting import compacting
+from flows.decoding import make_decoders
 from flows.graph import MERGES
 from flows.job import check_settings, read_metadata, write_metadata
+from flows.journal import Journal
 from flows.live_sources import Sources, Surroundings, find_sources
+from flows.monitor import Monitor
 from flows.recovery import read_identity
 from flows.replay import Job, ReplayOptions, ReplayResult, Watcher, hold_warehouse, stop_on_signals
 from sinks.manifest import clean_up
@@ -34,6 +37,7 @@ class LiveOptions:
     clock: Clock = read_system_clock
     stop: threading.Event | None = None
     environment: dict[str, str] | None = None
+    journal: Journal = field(default_factory=Journal)
 
 
 def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None) -> ReplayResult:
@@ -45,9 +49,9 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
         raise ConfigError("there is no [[source]] to read from", remedy="add one to journey.toml: see docs/live.md")
     environment = os.environ if options.environment is None else options.environment
     folders = Folders(options.warehouse)
-    with hold_warehouse(folders, "journeys run"):
-        around = Surroundings(config.input.max_record_bytes, options.clock, folders.inner / "inbox")
-        return _run(options, config, folders, find_sources(config, environment, around), watch)
+    with Monitor(config, options.journal, options.clock, watch) as monitor, hold_warehouse(folders, "journeys run"):
+        around = Surroundings(config.input.max_record_bytes, options.clock, folders.inboxes)
+        return _run(options, config, folders, find_sources(config, environment, around), monitor)
 
 
 def _run(
@@ -55,7 +59,7 @@ def _run(
     config: Config,
     folders: Folders,
     sources: Sources,
-    watch: Watcher | None,
+    monitor: Monitor,
 ) -> ReplayResult:
     job = Job(
         ReplayOptions(
@@ -75,8 +79,11 @@ def _run(
     check_parts(folders, sources.parts, states)
     run = int(metadata.get("run", 0)) + 1
     write_metadata(folders, config, (), run, read_identity(job.store))
-    source = LiveSource(sources.parts, make_decoders(config, options.clock), config, options.clock)
-    source.is_stopping, source.on_durable = job.stop.is_set, job.note_durable
+    source = LiveSource(sources.parts, make_decoders(config, to_us(options.clock())), config, options.clock)
+    if config.job.archive:
+        source.archive = folders.archive
+    source.is_stopping, source.on_durable = job.stop.is_set, lambda: monitor.note_durable(job.note_durable)
+    monitor.begin(folders, source.list_parts(), source.progress, job.stop)
     sink = WarehouseSink(SinkRules(folders, run, config.job.writers, MERGES))
     failures: list[Exception] = []
 
@@ -86,7 +93,8 @@ def _run(
 
     with (
         stop_on_signals(job.stop),
-        job.publishing(source.progress, watch),
+        compacting(folders, config.job.compact_every, monitor),
+        job.publishing(source.progress, monitor.watch),
         receiving(sources.receivers, fail),
     ):
         job.execute(source, sink)
@@ -94,6 +102,7 @@ def _run(
         raise failures[0]
     manifest = job.publish()
     clean_up(folders)
+    monitor.end(manifest)
     return ReplayResult("stopped", manifest)
 
 
@@ -105,20 +114,3 @@ def check_parts(folders: Folders, parts: Sequence[LivePart], states: dict[str, b
             f"{folders.root} goes on from {gone[0]}, which is not among the sources now",
             remedy="put the source back into journey.toml as it was, or run into a new --warehouse",
         )
-
-
-def make_decoders(config: Config, clock: Clock) -> dict[str, Decoder]:
-    """Make each source's decoder."""
-    return {
-        rules.name: make_decoder(choose_input(config.input, rules), config.steps, to_us(clock()))
-        for rules in config.sources
-    }
-
-
-OWN_FORMATS = {"sqs": "eventbridge", "webhook": "eventgrid", "eventgrid": "cloudevents"}
-
-
-def choose_input(rules: InputRules, source: SourceRules) -> InputRules:
-    """Return `[input]` with the source's or its kind's format, if there is one; mapped fields stay with `[input]`'s."""
-    form = source.format or OWN_FORMATS.get(source.kind, "")
-    return replace(rules, format=form, fields={}) if form else rules

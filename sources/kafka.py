@@ -6,6 +6,7 @@ the group.
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,7 @@ from sources.live import flatten
 
 FETCH_MESSAGES = 20_000
 FETCH_S = 0.25
+CLOSE_S = 2.0
 HOPELESS = (
     KafkaError._AUTO_OFFSET_RESET,
     KafkaError.OFFSET_OUT_OF_RANGE,
@@ -103,5 +105,12 @@ class KafkaFeed:
         with suppress(KafkaException):  # the group is for monitors only; the next epoch tells it
             self.consumer.commit(offsets=[place], asynchronous=True)
 
+    def tell_lag(self) -> int | None:
+        _, high = self.consumer.get_watermark_offsets(TopicPartition(self.part.topic, self.part.number), cached=True)
+        return max(0, high - self.offset) if high >= 0 else None
+
     def close(self) -> None:
-        self.consumer.close()
+        # It waits for a broker that is gone, and nothing of ours depends on the farewell.
+        closing = threading.Thread(target=self.consumer.close, name="close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)

@@ -168,6 +168,13 @@ def ask(warehouse: Path, question: str) -> list[str]:
         return sorted(map(repr, pl.DataFrame(connection.sql(question).to_arrow_table()).rows()))
 
 
+def expect_sessions(warehouse: Path, replayed: Path) -> None:
+    """Wait until the live warehouse holds as many sessions as the replay, but for the sentinels'."""
+    question = f"SELECT count(*) FROM sessions WHERE person_id NOT LIKE '{SENTINEL}%'"
+    wanted = ask(replayed, question)
+    wait_until(lambda: (warehouse / "journeys.duckdb").exists() and ask(warehouse, question) == wanted)
+
+
 class Process:
     """`journeys run` as a process of its own; `fail_at`: the point of the commit at which it is killed."""
 

@@ -1,0 +1,1 @@
+"""One contract for all kinds of live sources, run on each."""

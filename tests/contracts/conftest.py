@@ -1,0 +1,20 @@
+"""Every kind of source, as the fixture `rig`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.contracts.rig import Rig
+from tests.contracts.rig_kafka import KafkaRig
+
+RIGS: dict[str, Callable[[pytest.FixtureRequest], Rig]] = {
+    "kafka": lambda request: KafkaRig(request.getfixturevalue("kafka")),
+}
+
+
+@pytest.fixture(params=sorted(RIGS))
+def rig(request: pytest.FixtureRequest) -> Rig:
+    """One source of each kind in turn."""
+    return RIGS[request.param](request)
