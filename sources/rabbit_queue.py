@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
 
 from clock import Clock, to_us
 from config import SourceRules
 from errors import InboxFullError
 from sources.inbox import Inbox, Received
-from sources.rabbit import RabbitConsumer
+from sources.rabbit import Delivery, RabbitConsumer
 from sources.rabbit_messages import digest, find_sent, make_line
 from sources.receiving import OpenDeliveries
 
@@ -65,20 +66,26 @@ class QueueReceiver:
     def _receive(self, consumer: RabbitConsumer, stop: threading.Event) -> None:
         suspects = OpenDeliveries(self.safe)
         while not stop.is_set():
-            batch = consumer.gather(self.most, WAIT_S, GATHER_S)
-            if not batch:
-                continue
-            now = to_us(self.clock())
-            names = [digest(delivery) for delivery in batch]
-            fresh = [
-                Received(make_line(delivery), find_sent(delivery.properties, now), name)
-                for delivery, name in zip(batch, names, strict=True)
-                if not (delivery.redelivered and suspects.take(name))
-            ]
-            if not fresh or self._write(consumer, fresh, stop):
-                self.inbox.pass_point("acknowledging")
-                consumer.acknowledge(batch[-1].tag)
-                self.inbox.pass_point("acknowledged")
+            for batch in cut(consumer.gather(self.most, WAIT_S, GATHER_S), self.inbox.limit // 4):
+                if not self._keep(batch, suspects, consumer, stop):
+                    return
+
+    def _keep(
+        self, batch: list[Delivery], suspects: OpenDeliveries, consumer: RabbitConsumer, stop: threading.Event
+    ) -> bool:
+        """Write what is new to the inbox and acknowledge all; tell whether it came to that before the stop."""
+        now = to_us(self.clock())
+        fresh = []
+        for delivery in batch:
+            name = digest(delivery)
+            if not (delivery.redelivered and suspects.take(name)):
+                fresh.append(Received(make_line(delivery), find_sent(delivery.properties, now), name))
+        if fresh and not self._write(consumer, fresh, stop):
+            return False
+        self.inbox.pass_point("acknowledging")
+        consumer.acknowledge(batch[-1].tag)
+        self.inbox.pass_point("acknowledged")
+        return True
 
     def _write(self, consumer: RabbitConsumer, records: list[Received], stop: threading.Event) -> bool:
         """Append to the inbox as soon as there is room; tell whether it came to that before the stop."""
@@ -94,3 +101,16 @@ class QueueReceiver:
                 self.safe.extend(record.delivery for record in records)
                 return True
         return False
+
+
+def cut(deliveries: list[Delivery], size: int) -> Iterator[list[Delivery]]:
+    """Yield the deliveries in pieces of not much more than so many bytes."""
+    piece, held = list[Delivery](), 0
+    for delivery in deliveries:
+        piece.append(delivery)
+        held += len(delivery.body)
+        if held >= size:
+            yield piece
+            piece, held = [], 0
+    if piece:
+        yield piece

@@ -61,17 +61,23 @@ class StreamFeed:
         self.consumer: RabbitConsumer | None = None
         self.connected = 0.0
         self.heard = False
+        self.lag: int | None = None  # RabbitMQ does not tell; but where nothing comes there is nothing
 
     def tell_next(self) -> int:
         return self.offset
 
+    def tell_lag(self) -> int | None:
+        return self.lag
+
     def fetch(self) -> list[RawBlock]:
+        self.lag = None
         try:
             found = self._receive()
         except ConnectionError:
             self.close()
             time.sleep(WAIT_S)
             return []
+        self.lag = None if found else 0
         fresh = [(offset, one) for offset, one in found if offset >= self.offset]
         if not fresh:
             return []

@@ -8,9 +8,12 @@ import pytest
 
 from tests.contracts.rig import Rig
 from tests.contracts.rig_kafka import KafkaRig
+from tests.contracts.rig_rabbit import RabbitQueueRig, RabbitStreamRig
 
 RIGS: dict[str, Callable[[pytest.FixtureRequest], Rig]] = {
     "kafka": lambda request: KafkaRig(request.getfixturevalue("kafka")),
+    "rabbit_queue": lambda request: RabbitQueueRig(request.getfixturevalue("rabbit")),
+    "rabbit_stream": lambda request: RabbitStreamRig(request.getfixturevalue("rabbit")),
 }
 
 

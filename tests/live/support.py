@@ -146,13 +146,6 @@ def replay(folder: Path, records: Records, warehouse: Path) -> None:
     assert run_replay(ReplayOptions((f"{folder}/*.ndjson",), warehouse), config).outcome == "finished"
 
 
-def expect_sessions(live: Path, replayed: Path) -> None:
-    """Wait until the live warehouse holds as many sessions as the replay, but for the sentinels'."""
-    question = f"SELECT count(*) FROM sessions WHERE person_id NOT LIKE '{SENTINEL}%'"
-    wanted = ask(replayed, question)
-    wait_until(lambda: (live / "journeys.duckdb").exists() and ask(live, question) == wanted)
-
-
 def assert_same(live: Path, replayed: Path) -> None:
     """Compare two warehouses table by table, row by row."""
     for table, question in QUESTIONS.items():
