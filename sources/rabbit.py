@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pika
@@ -32,8 +31,7 @@ UNUSABLE = (403, 405, 406)  # access refused, locked by another connection, not 
 logging.getLogger("pika").addHandler(logging.NullHandler())
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A message as it came; `origin`: the exchange and routing key that it was published with."""
 
     tag: int

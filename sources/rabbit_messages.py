@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any
 
 import pika
@@ -15,15 +16,34 @@ from sources.rabbit import Delivery
 
 SECOND_US = 1_000_000
 OLD, AHEAD = 7 * DAY, HOUR  # beyond, a message's timestamp is no time at which it was sent
-COUNTED = ("x-delivery-count", "x-acquired-count")  # headers that RabbitMQ changes with every delivery
+COUNTED = {"x-delivery-count", "x-acquired-count"}  # headers that RabbitMQ changes with every delivery
+OWN = {*COUNTED, "x-stream-offset"}
+STEADY = attrgetter(
+    "content_type",
+    "content_encoding",
+    "delivery_mode",
+    "priority",
+    "correlation_id",
+    "reply_to",
+    "expiration",
+    "message_id",
+    "timestamp",
+    "type",
+    "user_id",
+    "app_id",
+    "cluster_id",
+)
 
 
 def make_line(delivery: Delivery) -> bytes:
     """Return a message as one line; a CloudEvent in binary mode as the structured one."""
-    headers = {name: _write_text(value) for name, value in (delivery.properties.headers or {}).items()}
-    if delivery.properties.content_type:
-        headers["content-type"] = delivery.properties.content_type
-    return wrap_binary(headers, delivery.body) if holds_cloudevent(headers) else flatten(delivery.body)
+    kind, headers = delivery.properties.content_type or "", delivery.properties.headers or {}
+    if headers.keys() <= OWN and "cloudevents" not in kind.lower():
+        return flatten(delivery.body)
+    told = {name: _write_text(value) for name, value in headers.items()}
+    if kind:
+        told["content-type"] = kind
+    return wrap_binary(told, delivery.body) if holds_cloudevent(told) else flatten(delivery.body)
 
 
 def _write_text(value: Any) -> str:
@@ -47,7 +67,7 @@ def find_sent(properties: pika.BasicProperties, now: int) -> int:
 def digest(delivery: Delivery) -> str:
     """Name a delivery by all that stays the same when it comes again: body, properties, exchange and routing key."""
     headers = delivery.properties.headers or {}
-    told = {name: value for name, value in vars(delivery.properties).items() if value is not None and name != "headers"}
-    kept = sorted((name, repr(value)) for name, value in headers.items() if name not in COUNTED)
-    beside = repr((delivery.origin, sorted(told.items()), kept)).encode()
-    return blake2b(delivery.body, digest_size=16, key=blake2b(beside, digest_size=16).digest()).hexdigest()
+    kept = sorted((name, repr(value)) for name, value in headers.items() if name not in COUNTED) if headers else []
+    name = blake2b(repr((delivery.origin, STEADY(delivery.properties), kept)).encode(), digest_size=16)
+    name.update(delivery.body)
+    return name.hexdigest()
