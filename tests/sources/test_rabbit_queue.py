@@ -116,6 +116,16 @@ def test_equal_messages_are_each_kept_once_whatever_breaks(rabbit: RabbitBroker,
     assert read_lines(inbox) == lines
 
 
+def test_message_that_is_sent_again_is_no_redelivery(rabbit: RabbitBroker, tmp_path: Path) -> None:
+    """Not marked, whatever is like it in the inbox: to know a duplicate of its sender's is for the events' ids."""
+    lines, queue, inbox = make_lines(50), rabbit.make_queue(), Inbox(tmp_path, LARGE)
+    for times in (1, 2):
+        publish(rabbit, queue, lines)
+        with receiving(rabbit, queue, inbox):
+            wait_until(lambda times=times: inbox.next_offset >= times * len(lines))  # type: ignore[misc]
+    assert read_lines(inbox) == lines * 2
+
+
 def test_what_another_consumer_gave_back_is_kept(rabbit: RabbitBroker, tmp_path: Path) -> None:
     lines, queue, inbox = make_lines(50), rabbit.make_queue(), Inbox(tmp_path, LARGE)
     publish(rabbit, queue, lines)
