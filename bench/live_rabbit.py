@@ -117,9 +117,9 @@ def compare(folder: Path, report: Report) -> None:
             for name in ("live", "replayed"):
                 connection.register(name, ask(folder / name, question))
             for one, other in (("live", "replayed"), ("replayed", "live")):
-                row = connection.sql(f"SELECT count(*) FROM (FROM {one} EXCEPT ALL FROM {other})").fetchone()
+                row = connection.execute(f"SELECT count(*) FROM (FROM {one} EXCEPT ALL FROM {other})").fetchone()
                 report.differing[table] = report.differing.get(table, 0) + (row[0] if row else 0)
-            row = connection.sql("SELECT count(*) FROM replayed").fetchone()
+            row = connection.execute("SELECT count(*) FROM replayed").fetchone()
             report.compared[table] = row[0] if row else 0
 
 
