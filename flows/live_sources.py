@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from clock import Clock
-from config import Config, SourceRules
+from config import Config, InputRules, SourceRules
 from errors import ConfigError
+from flows.decoding import choose_input
 from sinks.storage import pass_point
 from sources.inbox import Inbox
 from sources.inbox_feed import InboxPart, choose_folder
@@ -18,6 +19,7 @@ from sources.kafka import KafkaPart
 from sources.kafka_topics import list_partitions
 from sources.live import LivePart
 from sources.rabbit import check_queues
+from sources.rabbit_messages import Reading
 from sources.rabbit_queue import QueueReceiver
 from sources.rabbit_stream import StreamPart
 from sources.receiving import Receiver
@@ -25,11 +27,15 @@ from sources.receiving import Receiver
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What every source is made with; `limit`: the largest size of a record, `inboxes`: the folder of all inboxes."""
+    """What every source is made with; `limit`: the largest size of a record, `inboxes`: the folder of all inboxes.
+
+    `input`: how records are read where a source does not say.
+    """
 
     limit: int
     clock: Clock
     inboxes: Path
+    input: InputRules = field(default_factory=InputRules)
 
 
 @dataclass
@@ -55,10 +61,11 @@ def _find_kafka(rules: SourceRules, around: Surroundings, found: Sources) -> Non
 
 def _find_rabbit(rules: SourceRules, around: Surroundings, found: Sources) -> None:
     check_queues(rules)
+    reading = Reading(around.clock, choose_input(around.input, rules).format == "cloudevents")
     for queue in rules.queues:
-        found.receivers.append(QueueReceiver(rules, queue, _add_inbox(rules, queue, around, found), around.clock))
+        found.receivers.append(QueueReceiver(rules, queue, _add_inbox(rules, queue, around, found), reading))
     for stream in rules.streams:
-        found.parts.append(StreamPart(rules, stream, around.limit, around.clock))
+        found.parts.append(StreamPart(rules, stream, around.limit, reading))
 
 
 def _add_inbox(rules: SourceRules, queue: str, around: Surroundings, found: Sources) -> Inbox:

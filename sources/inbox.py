@@ -132,7 +132,7 @@ class Inbox:
         """Return about how many bytes wait to be consumed: of a segment that was begun, its share by records."""
         waiting = 0.0
         for one in self.segments:
-            if one.next > self.consumed:
+            if one.next > max(one.first, self.consumed):
                 share = (one.next - max(one.first, self.consumed)) / (one.next - one.first)
                 waiting += one.size * share
         return int(waiting)

@@ -90,8 +90,11 @@ class RabbitConsumer:
         origin = (method.exchange, method.routing_key)
         self.waiting.append(Delivery(method.delivery_tag, method.redelivered, origin, properties, body))
         self.size += len(body)
-        if len(self.waiting) == self.wanted or self.size >= MOST_BYTES:
+        if self.wanted and self._has_enough(self.wanted):
             self.loop.stop()
+
+    def _has_enough(self, wanted: int) -> bool:
+        return len(self.waiting) >= wanted or self.size >= MOST_BYTES
 
     def _end(self, _: object, reason: BaseException) -> None:
         self.trouble = self.trouble or reason
@@ -117,7 +120,7 @@ class RabbitConsumer:
 
     def rest(self, seconds: float, most: int = 0) -> None:
         """Keep the connection alive for so long, or until so many deliveries wait; 0: however many do."""
-        if self.trouble is None and self.size < MOST_BYTES and (not most or len(self.waiting) < most):
+        if self.trouble is None and not (most and self._has_enough(most)):
             self.wanted = most
             self._pump(seconds)
 
@@ -203,7 +206,7 @@ def explain(rules: SourceRules, queue: str, problem: BaseException | None) -> Re
                 f"{told}RabbitMQ refuses user or virtual host ({_find_cause(cause)})",
                 remedy="correct url: user, password and what stands behind the last /",
             )
-    return ConnectionError(str(problem))
+    return ConnectionError(str(problem or "no answer"))
 
 
 def _list_causes(problem: BaseException | None) -> Iterator[BaseException]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import blake2b
 from operator import attrgetter
@@ -9,6 +10,7 @@ from typing import Any
 
 import pika
 
+from clock import Clock
 from config import DAY, HOUR
 from events.envelopes import holds_cloudevent, wrap_binary
 from sources.live import flatten
@@ -35,10 +37,18 @@ STEADY = attrgetter(
 )
 
 
-def make_line(delivery: Delivery) -> bytes:
-    """Return a message as one line; a CloudEvent in binary mode as the structured one."""
+@dataclass(frozen=True)
+class Reading:
+    """How messages are read; `cloudevents`: those in binary mode become structured ones."""
+
+    clock: Clock
+    cloudevents: bool = False
+
+
+def make_line(delivery: Delivery, reading: Reading) -> bytes:
+    """Return a message as one line."""
     kind, headers = delivery.properties.content_type or "", delivery.properties.headers or {}
-    if headers.keys() <= OWN and "cloudevents" not in kind.lower():
+    if not reading.cloudevents or (headers.keys() <= OWN and "cloudevents" not in kind.lower()):
         return flatten(delivery.body)
     told = {name: _write_text(value) for name, value in headers.items()}
     if kind:

@@ -14,12 +14,12 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
-from clock import Clock, to_us
+from clock import to_us
 from config import SourceRules
 from errors import InboxFullError
 from sources.inbox import Inbox, Received
 from sources.rabbit import Delivery, RabbitConsumer
-from sources.rabbit_messages import digest, find_sent, make_line
+from sources.rabbit_messages import Reading, digest, find_sent, make_line
 from sources.receiving import OpenDeliveries
 
 KEPT = 2 * 65_535
@@ -34,8 +34,8 @@ USUAL = {"x-priority": 0}
 class QueueReceiver:
     """Takes the messages of one queue into its inbox."""
 
-    def __init__(self, rules: SourceRules, queue: str, inbox: Inbox, clock: Clock) -> None:
-        self.rules, self.queue, self.inbox, self.clock = rules, queue, inbox, clock
+    def __init__(self, rules: SourceRules, queue: str, inbox: Inbox, reading: Reading) -> None:
+        self.rules, self.queue, self.inbox, self.reading = rules, queue, inbox, reading
         self.most = max(1, min(MOST, rules.prefetch // 2))  # half: the next ones are under way meanwhile
         self.safe: deque[str] = deque(maxlen=KEPT)
 
@@ -74,12 +74,12 @@ class QueueReceiver:
         self, batch: list[Delivery], suspects: OpenDeliveries, consumer: RabbitConsumer, stop: threading.Event
     ) -> bool:
         """Write what is new to the inbox and acknowledge all; tell whether it came to that before the stop."""
-        now = to_us(self.clock())
+        now = to_us(self.reading.clock())
         fresh = []
         for delivery in batch:
             name = digest(delivery)
             if not (delivery.redelivered and suspects.take(name)):
-                fresh.append(Received(make_line(delivery), find_sent(delivery.properties, now), name))
+                fresh.append(Received(make_line(delivery, self.reading), find_sent(delivery.properties, now), name))
         if fresh and not self._write(consumer, fresh, stop):
             return False
         self.inbox.pass_point("acknowledging")

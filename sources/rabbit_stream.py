@@ -14,12 +14,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from clock import Clock, read_moment, read_stopwatch, to_us
+from clock import read_moment, read_stopwatch, to_us
 from config import SourceRules
 from errors import InputError
 from events.raw import RawBlock
 from sources.rabbit import Delivery, RabbitConsumer
-from sources.rabbit_messages import find_sent, make_line
+from sources.rabbit_messages import Reading, find_sent, make_line
 
 OFFSET = "x-stream-offset"
 MOST = 20_000
@@ -35,7 +35,7 @@ class StreamPart:
     rules: SourceRules
     stream: str
     limit: int
-    clock: Clock
+    reading: Reading
 
     @property
     def source(self) -> str:
@@ -119,13 +119,13 @@ class StreamFeed:
             )
 
     def _make_block(self, deliveries: list[Delivery], first: int) -> RawBlock:
-        now = to_us(self.part.clock())
+        now = to_us(self.part.reading.clock())
         return RawBlock(
             "ndjson",
             self.part.source,
             self.part.name,
             first,
-            b"\n".join([make_line(one) for one in deliveries]),
+            b"\n".join([make_line(one, self.part.reading) for one in deliveries]),
             limit=self.part.limit,
             lines=len(deliveries),
             received=np.array([find_sent(one.properties, now) for one in deliveries], dtype=np.int64),

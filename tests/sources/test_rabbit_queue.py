@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from clock import read_system_clock
 from sources.inbox import Inbox
+from sources.rabbit import MOST_BYTES, RabbitConsumer
+from sources.rabbit_messages import Reading
 from sources.rabbit_queue import QueueReceiver
 from tests.brokers.rabbit import RabbitBroker
 from tests.live.rabbit_support import count_left, make_rules, publish, send
@@ -24,7 +27,7 @@ LARGE = 1 << 30
 def receiving(rabbit: RabbitBroker, queue: str, inbox: Inbox, prefetch: int = 100) -> Iterator[None]:
     """Run a receiver beside the test; what it raises is raised at the end."""
     stop, failures = threading.Event(), []
-    receiver = QueueReceiver(make_rules(rabbit, queue, prefetch=prefetch), queue, inbox, read_system_clock)
+    receiver = QueueReceiver(make_rules(rabbit, queue, prefetch=prefetch), queue, inbox, Reading(read_system_clock))
 
     def work() -> None:
         try:
@@ -162,3 +165,16 @@ def test_timestamp_is_the_time_of_receipt_where_it_can_be(rabbit: RabbitBroker, 
     received = [record.received / 1e6 for frame, _ in inbox.read(0) for record in frame.records]
     assert received[0] == now - 3_600
     assert all(now <= one < now + 600 for one in received[1:])
+
+
+def test_waiting_for_room_keeps_the_connection_and_costs_nothing(rabbit: RabbitBroker) -> None:
+    """However much waits: `rest` is what answers the broker's heartbeats while the inbox is full."""
+    queue = rabbit.make_queue()
+    publish(rabbit, queue, [b"x" * (1 << 20)] * 20)
+    consumer = RabbitConsumer(make_rules(rabbit, queue, prefetch=20), queue)
+    wait_until(lambda: consumer.rest(0.2) or consumer.size > MOST_BYTES)
+    began = time.monotonic()
+    consumer.rest(0.5)
+    assert time.monotonic() - began > 0.4
+    assert len(consumer.gather(1, 0.1)) == 20
+    consumer.close()

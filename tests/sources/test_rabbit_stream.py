@@ -11,6 +11,7 @@ import pytest
 from clock import read_system_clock
 from errors import InputError
 from sources import rabbit_stream
+from sources.rabbit_messages import Reading
 from sources.rabbit_stream import StreamFeed, StreamPart, find_start
 from tests.brokers.rabbit import RabbitBroker
 from tests.live.rabbit_support import make_rules, publish
@@ -26,7 +27,7 @@ def make_lines(count: int, begin: int = 0) -> list[bytes]:
 
 
 def open_feed(rabbit: RabbitBroker, stream: str, offset: int | None = None, **told: object) -> StreamFeed:
-    return StreamPart(make_rules(rabbit, stream, **told), stream, 1 << 20, read_system_clock).open(offset)
+    return StreamPart(make_rules(rabbit, stream, **told), stream, 1 << 20, Reading(read_system_clock)).open(offset)
 
 
 def read(feed: StreamFeed, enough: Callable[[Found], bool]) -> Found:
