@@ -17,6 +17,11 @@ from events.schema import CODED, CODED_COLUMNS, DEAD_LETTERS, END, START, UTC
 from events.times import EARLIEST_US, LATEST_US, parse_times
 
 TEXT_COLUMNS = tuple(name for name in MAPPED if name not in ("event_id", "event_time", "received_at"))
+# The columns of decoded events, in their order.
+ORDER = (
+    *("event_id", "event_time", "received_at", "person_id", *TEXT_COLUMNS),
+    *("step", "source", "source_partition", "source_position", "person_hash"),
+)
 IS_BRACKET = np.isin(np.arange(256), list(b"([{"))
 
 
@@ -204,15 +209,16 @@ def _finish(work: pl.DataFrame, block: RawBlock, step: pl.Expr | None) -> pl.Dat
             *(typed[name] for name in ("event_id", "event_time", *received, "person_id")),
             *texts,
             found.alias("step"),
-            _repeat("source", block.source, work.height),
-            _repeat("source_partition", block.partition, work.height),
+            repeat("source", block.source, work.height),
+            repeat("source_partition", block.partition, work.height),
             (typed["line"] + block.first_position).alias("source_position"),
             typed["person_hash"],
         ]
     )
 
 
-def _repeat(name: str, value: str, count: int) -> pl.Series:
+def repeat(name: str, value: str, count: int) -> pl.Series:
+    """Make a column of categories that has one value in all rows."""
     return pl.Series(name, [value], dtype=pl.String).cast(CODED).new_from_index(0, count)
 
 

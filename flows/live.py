@@ -11,6 +11,7 @@ from pathlib import Path
 from clock import Clock, read_system_clock, to_us
 from config import Config
 from errors import ConfigError, RecoveryError
+from events.scanning import ENDLESS, start_loading
 from flows.compacting import compacting
 from flows.decoding import make_decoders
 from flows.graph import MERGES
@@ -49,6 +50,7 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
         raise ConfigError("there is no [[source]] to read from", remedy="add one to journey.toml: see docs/live.md")
     environment = os.environ if options.environment is None else options.environment
     folders = Folders(options.warehouse)
+    start_loading(ENDLESS)
     with Monitor(config, options.journal, options.clock, watch) as monitor, hold_warehouse(folders, "journeys run"):
         around = Surroundings(config.input.max_record_bytes, options.clock, folders.inboxes, config.input)
         return _run(options, config, folders, find_sources(config, environment, around), monitor)
