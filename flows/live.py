@@ -24,6 +24,7 @@ from flows.replay import Job, ReplayOptions, ReplayResult, Watcher, hold_warehou
 from sinks.manifest import clean_up
 from sinks.parquet import SinkRules, WarehouseSink
 from sinks.storage import Folders
+from sources.http_receiver import HttpReceiver
 from sources.live import LivePart, LiveSource
 from sources.receiving import receiving
 
@@ -85,6 +86,7 @@ def _run(
     if config.job.archive:
         source.archive = folders.archive
     source.is_stopping, source.on_durable = job.stop.is_set, lambda: monitor.note_durable(job.note_durable)
+    monitor.receivers = [one for one in sources.receivers if isinstance(one, HttpReceiver)]
     monitor.begin(folders, source.list_parts(), source.progress, job.stop)
     sink = WarehouseSink(SinkRules(folders, run, config.job.writers, MERGES))
     failures: list[Exception] = []

@@ -13,6 +13,7 @@ from config import Config, InputRules, SourceRules
 from errors import ConfigError
 from flows.decoding import choose_input
 from sinks.storage import pass_point
+from sources.collector import make_collector
 from sources.inbox import Inbox
 from sources.inbox_feed import InboxPart, choose_folder
 from sources.kafka import KafkaPart
@@ -23,6 +24,7 @@ from sources.rabbit_messages import Reading
 from sources.rabbit_queue import QueueReceiver
 from sources.rabbit_stream import StreamPart
 from sources.receiving import Receiver
+from sources.webhook import make_webhook
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,19 @@ def _add_inbox(rules: SourceRules, queue: str, around: Surroundings, found: Sour
     return inbox
 
 
+def _find_collector(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    found.receivers.append(make_collector(rules, _add_inbox(rules, "collector", around, found), around.clock))
+
+
+def _find_webhook(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    found.receivers.append(make_webhook(rules, _add_inbox(rules, "webhook", around, found), around.clock))
+
+
 FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {
     "kafka": _find_kafka,
     "rabbitmq": _find_rabbit,
+    "collector": _find_collector,
+    "webhook": _find_webhook,
 }
 
 

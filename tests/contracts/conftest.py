@@ -7,13 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from tests.contracts.rig import Rig
+from tests.contracts.rig_http import CollectorRig, WebhookRig
 from tests.contracts.rig_kafka import KafkaRig
 from tests.contracts.rig_rabbit import RabbitQueueRig, RabbitStreamRig
 
 RIGS: dict[str, Callable[[pytest.FixtureRequest], Rig]] = {
+    "collector": lambda _: CollectorRig(),
     "kafka": lambda request: KafkaRig(request.getfixturevalue("kafka")),
     "rabbit_queue": lambda request: RabbitQueueRig(request.getfixturevalue("rabbit")),
     "rabbit_stream": lambda request: RabbitStreamRig(request.getfixturevalue("rabbit")),
+    "webhook": lambda _: WebhookRig(),
 }
 
 
