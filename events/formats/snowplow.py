@@ -68,7 +68,15 @@ _USES = {
     "campaign": ("mkt_campaign",),
     "properties": ("unstruct_event", "event", "se_category", "se_action", "se_label", "se_property", "se_value"),
 }
-_PLATFORMS = {"web": "web", "mob": "mobile", "pc": "desktop", "tv": "tv", "cnsl": "console", "iot": "iot"}
+_PLATFORMS = {
+    "web": "web",
+    "mob": "mobile",
+    "pc": "desktop",
+    "tv": "tv",
+    "cnsl": "console",
+    "iot": "iot",
+    "headset": "headset",
+}
 _UNSTRUCT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/"
 # Wrapped in two schemas as it is in the enriched event, or bare as the SDKs give it.
 _EVENT = (

@@ -60,6 +60,7 @@ def is_record(line: bytes) -> bool:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(LINES, max_size=12), st.booleans())
 @example([b"", b'{"a":1}{"b":2}'], True)
+@example([GOOD, b"NaN", GOOD, b'{"cut":', b'{"cut":', b"", GOOD, b"-Infinity", b"{}", GOOD], False)
 @example([b"\xef\xbb\xbf" + GOOD, b"\xef\xbb\xbf" + GOOD], False)
 @example([b" \f ", GOOD + b"\r" + GOOD], True)
 def test_rows_are_the_lines_that_are_not_blank(lines: list[bytes], newline_at_end: bool) -> None:

@@ -42,6 +42,8 @@ HOUR_S = 3_600
 IDLE_AFTER = 3 * SECOND // 2
 STEADY, SILENT, RETURNING, BEHIND = range(4)
 SIZES = {STEADY: 12_000, SILENT: 800, RETURNING: 10_000, BEHIND: 8_000}
+# Hours that the steady one and the one that returns are given, and then the hour up to which the last one is.
+PHASES = [((0, 3), (0, 3), 1), ((3, 10), (3, 3), 6), ((10, 17), (3, 10), 12), ((17, 24), (10, 24), 14)]
 PLACE = ["source_partition", "source_position"]
 
 
@@ -75,25 +77,29 @@ class Laggard:
     def __init__(self, bootstrap: str, topic: str, lines: list[tuple[float, bytes]]) -> None:
         self.producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
         self.topic, self.lines = topic, lines
-        self.sent, self.hour, self.longest_pause_s = 0, 0.0, 0.0
+        self.sent, self.hour = 0, 0.0
+        self.heard, self.longest_pause_s = 0.0, 0.0
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._feed)
 
     def _feed(self) -> None:
-        last = time.monotonic()
         while not self.stop.wait(0.05) and self.sent < len(self.lines):
             end = self.sent + 1
             while end < len(self.lines) and self.lines[end][0] < self.hour:
                 end += 1
             self._send(end)
-            now = time.monotonic()
-            self.longest_pause_s, last = max(self.longest_pause_s, now - last), now
 
     def _send(self, end: int) -> None:
         for _, line in self.lines[self.sent : end]:
-            self.producer.produce(self.topic, line, partition=BEHIND)
+            self.producer.produce(self.topic, line, partition=BEHIND, on_delivery=self._note)
+            self.producer.poll(0)
         self.sent = end
         self.producer.flush(60)
+
+    def _note(self, *_: object) -> None:
+        now = time.monotonic()
+        self.longest_pause_s = max(self.longest_pause_s, now - self.heard if self.heard else 0)
+        self.heard = now
 
     def __enter__(self) -> Laggard:
         self.thread.start()
@@ -111,21 +117,32 @@ def test_sessions_of_a_day_are_the_oracles_whatever_partitions_do(kafka: KafkaBr
     config = make_config(kafka.bootstrap, topic, idle_after=IDLE_AFTER)
     with running(live, config, workers=2):
         with Laggard(kafka.bootstrap, topic, day[BEHIND]) as laggard:
-            for steady, returning, behind in [((0, 3), (0, 3), 1), ((3, 10), (3, 3), 6), ((10, 17), (3, 10), 12)]:
-                silent = cut(day[SILENT], 0, 24) if steady[0] == 0 else []
+            for steady, returning, behind in PHASES:
+                silent = cut(day[SILENT], *steady)
                 produce(kafka.bootstrap, topic, [cut(day[STEADY], *steady), silent, cut(day[RETURNING], *returning)])
+                # What had been idle is heard before the last one goes on: else it would be late altogether.
+                handed = len(cut(day[RETURNING], 0, returning[1]))
+                wait_until(lambda handed=handed: count_returned(live) == handed)  # type: ignore[misc]
                 laggard.hour = behind
                 # Only once the silent ones are left out does the watermark get there.
                 wait_until(lambda behind=behind: find_newest(live) > START_S + (behind - 0.1) * HOUR_S)  # type: ignore[misc]
-        produce(kafka.bootstrap, topic, [cut(day[STEADY], 17, 24), [], cut(day[RETURNING], 10, 24)])
         produce(kafka.bootstrap, topic, end_records([[], [], [], []]))
         wait_until(lambda: count_waiting(live, sum(map(len, day)) + 4) == 4)
     expected, behind_all = compute_day(live, config, f"s0/{topic}", [[line for _, line in lines] for lines in day])
     assert_equal_to_oracle(read_views(live), expected)
     dead = sum(line.startswith(b'{"broken') for lines in day for _, line in lines)
     assert count_rows(live, "dead_letters") == dead > 50
-    if laggard.longest_pause_s < IDLE_AFTER / SECOND / 2:
+    # On a machine that stood still it may have been idle after all: then more is late, and all of the above holds.
+    if laggard.longest_pause_s < IDLE_AFTER / SECOND * 2 / 3:
         check_meaning(expected["events"], behind_all, f"s0/{topic}")
+
+
+def count_returned(warehouse: Path) -> int:
+    """Count the records read from the partition that comes back."""
+    if not (warehouse / "_journeys").exists():
+        return 0
+    ledger = read_status(Folders(warehouse)).ledger
+    return sum(row.received for row in ledger if row.source_partition.endswith(f"/{RETURNING}"))
 
 
 def find_newest(warehouse: Path) -> float:
@@ -206,15 +223,12 @@ def check_behind_all(behind: pl.DataFrame, records: pl.DataFrame, own_late: pl.D
 
 def check_meaning(events: pl.DataFrame, behind_all: pl.DataFrame, source: str) -> None:
     """The day was what it should be: nothing else was late, and each partition did what it is here for."""
-    names = [f"{source}/{number}" for number in range(4)]
-    assert set(behind_all["source_partition"]) == {names[RETURNING]}
-    hours = (behind_all["event_time"] / SECOND - START_S) / HOUR_S
-    # While it was away, the one far behind had got to six: what it brings from then on is in time.
-    assert hours.min() < 3.1
-    assert 5.5 < hours.max() < 7.5
-    returned = events.filter(pl.col("source_partition") == names[RETURNING])
-    times = (returned["event_time"] / SECOND - START_S) / HOUR_S
-    assert times.is_between(hours.max(), 10).sum() > 500
+    returning = f"{source}/{RETURNING}"
+    hours = behind_all.filter(pl.col("source_partition") == returning)["event_time"] / SECOND
+    assert ((hours - START_S) / HOUR_S).min() < 3.1
+    # While it was away, the one far behind had got to six: what it brings from some time after that on is not late.
+    times = events.filter(pl.col("source_partition") == returning)["event_time"] / SECOND
+    assert ((times - START_S) / HOUR_S).is_between(7.5, 9.9).sum() > 500
     # Sessions of several partitions: they can only be right if all of them were put in order.
     partitions = events.group_by("person_id", "started_at").agg(pl.col("source_partition").n_unique())
     assert (partitions["source_partition"] > 1).sum() > 1_000

@@ -193,6 +193,40 @@ def test_name_may_be_a_setting_where_a_record_has_none(name: str) -> None:
     assert read_event(nameless | person, rules(name, event_name="it's"))["event_name"] == "it's"
 
 
+# As the libraries' own sources, and exports, name them.
+LIBRARIES = {
+    "mobile": {
+        "posthog": ("posthog-ios", "posthog-android", "posthog-flutter", "posthog-react-native"),
+        "amplitude": (
+            "amplitude-swift/1.18.0",
+            "amplitude-ios/8.12.0",
+            "amplitude-android/2.39.3",
+            "amplitude-analytics-android/1.16.8",
+            "amplitude-react-native-ts/1.4.4",
+        ),
+    },
+    "web": {"posthog": ("web", "posthog-js"), "amplitude": ("amplitude-js/8.21.0", "amplitude-ts/2.24.0")},
+    "elsewhere": {
+        "posthog": ("posthog-python", "posthog-node", "posthog-java", "posthog-go"),
+        "amplitude": ("amplitude-python/1.1.2", "amplitude-go/0.0.7", "http/2.0", "amplitude-node-ts/1.3.0"),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("channel", "name", "library"),
+    [
+        (channel, name, library)
+        for channel, names in LIBRARIES.items()
+        for name, libraries in names.items()
+        for library in libraries
+    ],
+)
+def test_library_tells_the_channel(channel: str, name: str, library: str) -> None:
+    record = {"properties": {"$lib": library}} if name == "posthog" else {"library": library, "platform": None}
+    assert read_event({**NESTED[name][0], **record}, rules(name))["channel"] == channel
+
+
 def test_ga4s_parameter_that_has_no_value_costs_nothing_but_itself() -> None:
     odd: list[Any] = [{"double_value": "NaN"}, {"double_value": "Infinity"}, {"int_value": "many"}, {}, 5, None]
     params = [{"key": f"k{at}", "value": value} for at, value in enumerate(odd)]

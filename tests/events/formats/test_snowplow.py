@@ -169,6 +169,7 @@ def test_one_column_that_is_mapped_is_enough_to_read_lines() -> None:
         ({"event": "ue", "event_name": "n", "unstruct_event": "{not json"}, "properties", '"{not json"'),
         ({"event": "ue", "contexts": "{not json", "domain_userid": "", "network_userid": "n"}, "device_id", "n"),
         ({"platform": "pc"}, "channel", "desktop"),
+        ({"platform": "headset"}, "channel", "headset"),
         ({"platform": "app"}, "channel", "unknown"),
         ({"page_url": "https://x/y"}, "page", "https://x/y"),
     ],
