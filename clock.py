@@ -25,6 +25,12 @@ def to_us(moment: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
+def read_moment(text: str) -> datetime:
+    """Read an ISO 8601 time, UTC where it names no zone; raises ValueError."""
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+
+
 def from_us(us: int) -> datetime:
     """Convert microseconds since 1970-01-01 UTC to an aware datetime."""
     return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=us)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
 HTTP, KAFKA = "ce-", "ce_"
+AMQP = ("cloudevents:", "cloudevents_")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
 _JSON_TYPE = re.compile(r"[\w.+-]+/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
@@ -18,16 +19,19 @@ _OWN = ("data", "data_base64", "datacontenttype")
 def wrap_binary(headers: Mapping[str, str], body: bytes) -> bytes:
     """Make one line of JSON, a CloudEvent in structured mode, of one in binary mode; structured ones pass through.
 
-    Attributes are the headers that begin with `ce-` (HTTP: percent-encoded) or `ce_` (Kafka); one that can't be
-    decoded is left out. A body that is JSON is `data`, any other one `data_base64`. The line has no newline at its end.
+    Attributes are the headers that begin with `ce-` (HTTP: percent-encoded), `ce_` (Kafka), `cloudEvents:` or
+    `cloudEvents_` (AMQP); one that can't be decoded is left out. A body that is JSON is `data`, any other one
+    `data_base64`. The line has no newline at its end.
     """
     kind = _find_type(headers)
     if kind.lower().startswith("application/cloudevents"):
         return _join(body)
     event = {}
     for name, value in headers.items():
-        attribute, text = name[len(HTTP) :].lower(), _decode(name.lower(), value)
-        if text is not None and attribute not in _OWN:
+        prefix = _find_prefix(name)
+        attribute = name[len(prefix) :].lower()
+        text = _decode(value) if prefix == HTTP else value
+        if prefix and text is not None and attribute not in _OWN:
             event[attribute] = text
     if kind:
         event["datacontenttype"] = kind
@@ -43,14 +47,21 @@ def wrap_binary(headers: Mapping[str, str], body: bytes) -> bytes:
 
 def _find_type(headers: Mapping[str, str]) -> str:
     lower = {name.lower(): value for name, value in headers.items()}
-    return lower.get("content-type") or lower.get("ce_datacontenttype") or lower.get("ce-datacontenttype") or ""
+    names = ("content-type", *(f"{prefix}datacontenttype" for prefix in (KAFKA, HTTP, *AMQP)))
+    return next((lower[name] for name in names if lower.get(name)), "")
 
 
-def _decode(name: str, value: str) -> str | None:
-    if name.startswith(KAFKA):
-        return value
-    if not name.startswith(HTTP):
-        return None
+def holds_cloudevent(headers: Mapping[str, str]) -> bool:
+    """Tell whether a message is a CloudEvent: its headers hold attributes, or say that its body does."""
+    return any(map(_find_prefix, headers)) or _find_type(headers).lower().startswith("application/cloudevents")
+
+
+def _find_prefix(name: str) -> str:
+    lower = name.lower()
+    return next((prefix for prefix in (HTTP, KAFKA, *AMQP) if lower.startswith(prefix)), "")
+
+
+def _decode(value: str) -> str | None:
     bare = value.strip()
     quoted = _QUOTED.fullmatch(bare)
     bare = _ESCAPED.sub(r"\1", quoted[1]) if quoted else bare

@@ -53,7 +53,7 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
     folders = Folders(options.warehouse)
     start_loading(ENDLESS)
     with Monitor(config, options.journal, options.clock, watch) as monitor, hold_warehouse(folders, "journeys run"):
-        around = Surroundings(config.input.max_record_bytes, options.clock, folders.inboxes)
+        around = Surroundings(config.input.max_record_bytes, options.clock, folders.inboxes, config.input)
         return _run(options, config, folders, find_sources(config, environment, around), monitor)
 
 

@@ -9,25 +9,35 @@ from pathlib import Path
 from typing import Any
 
 from clock import Clock
-from config import Config, SourceRules
+from config import Config, InputRules, SourceRules
 from errors import ConfigError
+from flows.decoding import choose_input
+from sinks.storage import pass_point
 from sources.collector import make_collector
 from sources.inbox import Inbox
 from sources.inbox_feed import InboxPart, choose_folder
 from sources.kafka import KafkaPart
 from sources.kafka_topics import list_partitions
 from sources.live import LivePart
+from sources.rabbit import check_queues
+from sources.rabbit_messages import Reading
+from sources.rabbit_queue import QueueReceiver
+from sources.rabbit_stream import StreamPart
 from sources.receiving import Receiver
 from sources.webhook import make_webhook
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What every source is made with; `limit`: the largest size of a record, `inboxes`: the folder of all inboxes."""
+    """What every source is made with; `limit`: the largest size of a record, `inboxes`: the folder of all inboxes.
+
+    `input`: how records are read where a source does not say.
+    """
 
     limit: int
     clock: Clock
     inboxes: Path
+    input: InputRules = field(default_factory=InputRules)
 
 
 @dataclass
@@ -51,15 +61,19 @@ def _find_kafka(rules: SourceRules, around: Surroundings, found: Sources) -> Non
         found.parts.append(KafkaPart(rules, topic, number, around.limit, around.clock))
 
 
+def _find_rabbit(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    check_queues(rules)
+    reading = Reading(around.clock, choose_input(around.input, rules).format == "cloudevents")
+    for queue in rules.queues:
+        found.receivers.append(QueueReceiver(rules, queue, _add_inbox(rules, queue, around, found), reading))
+    for stream in rules.streams:
+        _add_part(StreamPart(rules, stream, around.limit, reading), found)
+
+
 def _add_inbox(rules: SourceRules, queue: str, around: Surroundings, found: Sources) -> Inbox:
     inbox = Inbox(choose_folder(around.inboxes, rules, queue), rules.backlog)
-    part = InboxPart(rules, queue, inbox, around.limit)
-    if any(part.name == other.name for other in found.parts):
-        raise ConfigError(
-            f"[[source]] {rules.name}: two of its partitions would be called {part.name}",
-            remedy="make one [[source]] for each, with names of their own",
-        )
-    found.parts.append(part)
+    inbox.pass_point = pass_point
+    _add_part(InboxPart(rules, queue, inbox, around.limit), found)
     return inbox
 
 
@@ -79,6 +93,15 @@ def _find_eventgrid(rules: SourceRules, around: Surroundings, found: Sources) ->
         found.receivers.append(make_receiver(rules, name, _add_inbox(rules, name, around, found), around.clock))
 
 
+def _add_part(part: LivePart, found: Sources) -> None:
+    if any(part.name == other.name for other in found.parts):
+        raise ConfigError(
+            f"[[source]] {part.rules.name}: two of its partitions would be called {part.name}",
+            remedy="make one [[source]] for each, with names of their own",
+        )
+    found.parts.append(part)
+
+
 def _find_collector(rules: SourceRules, around: Surroundings, found: Sources) -> None:
     found.receivers.append(make_collector(rules, _add_inbox(rules, "collector", around, found), around.clock))
 
@@ -91,6 +114,7 @@ FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {
     "kafka": _find_kafka,
     "sqs": _find_sqs,
     "eventgrid": _find_eventgrid,
+    "rabbitmq": _find_rabbit,
     "collector": _find_collector,
     "webhook": _find_webhook,
 }

@@ -12,7 +12,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -63,7 +63,12 @@ class Segment:
 
 
 class Inbox:
-    """The log of one partition; `limit`: bytes that may wait in it, unconsumed."""
+    """The log of one partition; `limit`: bytes that may wait in it, unconsumed.
+
+    `pass_point` is called at points between receiving and acknowledging, by name: there a test can kill the process.
+    """
+
+    pass_point: Callable[[str], None] = staticmethod(lambda _: None)
 
     def __init__(self, folder: Path, limit: int, segment: int = SEGMENT) -> None:
         self.folder, self.limit, self.segment_bytes = folder, limit, segment
@@ -83,7 +88,9 @@ class Inbox:
                 )
             first, frame = self.next_offset, pack_frame(self.next_offset, records)
             segment = self._open_segment(records[-1].received)
+            self.pass_point("inbox_received")
             _write_synced(segment.path, segment.size, frame)
+            self.pass_point("inbox_written")
             segment.size += len(frame)
             segment.latest = records[-1].received
             self.next_offset = segment.next = first + len(records)
@@ -125,7 +132,7 @@ class Inbox:
         """Return about how many bytes wait to be consumed: of a segment that was begun, its share by records."""
         waiting = 0.0
         for one in self.segments:
-            if one.next > self.consumed:
+            if one.next > max(one.first, self.consumed):
                 share = (one.next - max(one.first, self.consumed)) / (one.next - one.first)
                 waiting += one.size * share
         return int(waiting)

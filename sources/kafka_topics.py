@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
-from clock import to_us
+from clock import read_moment, to_us
 from config import SourceRules
 from errors import ConfigError, InputError
 
@@ -25,18 +24,13 @@ def find_start(rules: SourceRules, topic: str, number: int) -> int:
         low, high = consumer.get_watermark_offsets(place, timeout=PATIENCE_S)
         if rules.start in ("earliest", "latest"):
             return int(low if rules.start == "earliest" else high)
-        place.offset = to_us(_read_time(rules.start)) // 1000
+        place.offset = to_us(read_moment(rules.start)) // 1000
         (found,) = consumer.offsets_for_times([place], timeout=PATIENCE_S)
         return int(high if found.offset in (OFFSET_END, -1) else found.offset)
     except KafkaException as problem:
         raise explain(f"{rules.name}/{topic}/{number}", problem.args[0]) from problem
     finally:
         consumer.close()
-
-
-def _read_time(text: str) -> datetime:
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
 
 
 def connect(rules: SourceRules) -> Consumer:

@@ -10,6 +10,7 @@ from tests.contracts.rig import Rig
 from tests.contracts.rig_eventgrid import EventGridRig
 from tests.contracts.rig_http import CollectorRig, WebhookRig
 from tests.contracts.rig_kafka import KafkaRig
+from tests.contracts.rig_rabbit import RabbitQueueRig, RabbitStreamRig
 from tests.contracts.rig_sqs import SqsRig
 
 RIGS: dict[str, Callable[[pytest.FixtureRequest], Rig]] = {
@@ -17,6 +18,8 @@ RIGS: dict[str, Callable[[pytest.FixtureRequest], Rig]] = {
     "eventgrid": lambda request: EventGridRig(request.getfixturevalue("event_grid")),
     "kafka": lambda request: KafkaRig(request.getfixturevalue("kafka")),
     "sqs": lambda request: SqsRig(request.getfixturevalue("aws")),
+    "rabbit_queue": lambda request: RabbitQueueRig(request.getfixturevalue("rabbit")),
+    "rabbit_stream": lambda request: RabbitStreamRig(request.getfixturevalue("rabbit")),
     "webhook": lambda _: WebhookRig(),
 }
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from config import InputRules
-from events.envelopes import wrap_binary
+from events.envelopes import holds_cloudevent, wrap_binary
 from tests.support.records import decode, read_events
 
 KAFKA = {"ce_specversion": "1.0", "ce_id": "1", "ce_source": "/s", "ce_type": "t", "ce_time": "2026-01-05T10:11:12Z"}
 HTTP = {name.replace("ce_", "ce-"): value for name, value in KAFKA.items()}
+AMQP = {name.replace("ce_", "cloudEvents:"): value for name, value in KAFKA.items()}
+AMQP_OLD = {name.replace("ce_", "cloudEvents_"): value for name, value in KAFKA.items()}
 JSON = {"content-type": "application/json"}
 
 
@@ -24,7 +26,9 @@ def wrap(headers: dict[str, str], body: bytes = b"") -> dict[str, Any]:
     return value
 
 
-@pytest.mark.parametrize("headers", [KAFKA, HTTP, {name.upper(): value for name, value in HTTP.items()}])
+@pytest.mark.parametrize(
+    "headers", [KAFKA, HTTP, {name.upper(): value for name, value in HTTP.items()}, AMQP, AMQP_OLD]
+)
 def test_wrapped_event_is_read_as_a_structured_one(headers: dict[str, str]) -> None:
     line = wrap_binary({**headers, **JSON, "traceparent": "x"}, b'{\r\n  "userId": "u",\n  "n": 1.50\n}')
     (event,) = read_events(decode(line, InputRules(format="cloudevents")))
@@ -50,6 +54,7 @@ def test_wrapped_event_is_read_as_a_structured_one(headers: dict[str, str]) -> N
 def test_http_values_are_decoded_once(value: str, text: str) -> None:
     assert wrap({"ce-subject": value})["subject"] == text
     assert wrap({"ce_subject": value})["subject"] == value
+    assert wrap({"cloudEvents:subject": value})["subject"] == value
 
 
 @pytest.mark.parametrize("value", ["%C0%A0", "%FF", "a%80"])
@@ -116,3 +121,13 @@ def test_structured_message_passes_as_one_line() -> None:
 def test_half_of_a_surrogate_pair_in_a_header_stops_nothing() -> None:
     line = wrap_binary({**KAFKA, "ce_subject": "\udc80", **JSON}, b'{"userId": "u"}')
     assert decode(line, InputRules(format="cloudevents")).received == 1
+
+
+@pytest.mark.parametrize("headers", [KAFKA, HTTP, AMQP, AMQP_OLD, {"Content-Type": "application/cloudevents+json"}])
+def test_message_with_attributes_or_their_content_type_is_a_cloudevent(headers: dict[str, str]) -> None:
+    assert holds_cloudevent(headers)
+
+
+@pytest.mark.parametrize("headers", [{}, JSON, {"x-death": "1", "certificate": "ce-"}])
+def test_other_message_is_no_cloudevent(headers: dict[str, str]) -> None:
+    assert not holds_cloudevent(headers)

@@ -128,6 +128,20 @@ def test_unconsumed_records_stay_however_old(tmp_path: Path) -> None:
     assert read_all(inbox, 2) == [b"2", b"3", b"4"]
 
 
+def test_append_that_failed_at_a_new_segment_leaves_the_inbox_as_it_was(tmp_path: Path) -> None:
+    def fail(name: str) -> None:
+        raise OSError(name)
+
+    inbox = Inbox(tmp_path, ROOMY, segment=1)
+    inbox.append(make(b"a"))
+    inbox.pass_point = fail
+    with pytest.raises(OSError, match="inbox_received"):
+        inbox.append(make(b"b"))
+    del inbox.pass_point
+    assert inbox.append(make(b"c")) == 1
+    assert read_all(Inbox(tmp_path, ROOMY)) == [b"a", b"c"]
+
+
 def test_waiting_reader_is_woken_by_an_append(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path, ROOMY)
     assert not inbox.wait(0, 0.01)
