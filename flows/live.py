@@ -13,6 +13,7 @@ from config import Config, InputRules, SourceRules
 from errors import ConfigError, RecoveryError
 from events.decode import Decoder, make_decoder
 from flows.graph import MERGES
+from flows.growth import Growth, begin_at_first
 from flows.job import check_settings, read_metadata, write_metadata
 from flows.live_sources import Sources, Surroundings, find_sources
 from flows.recovery import read_identity
@@ -23,10 +24,15 @@ from sinks.storage import Folders
 from sources.live import LivePart, LiveSource
 from sources.receiving import receiving
 
+LOOK_EVERY_S = 30.0
+
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """What a live job is told beside its config; `environment` fills in ${NAME} in its sources."""
+    """What a live job is told beside its config; `environment` fills in ${NAME} in its sources.
+
+    `look_every_s`: seconds after which the brokers are asked for new partitions again.
+    """
 
     warehouse: Path
     workers: int = 1
@@ -34,6 +40,7 @@ class LiveOptions:
     clock: Clock = read_system_clock
     stop: threading.Event | None = None
     environment: dict[str, str] | None = None
+    look_every_s: float = LOOK_EVERY_S
 
 
 def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None) -> ReplayResult:
@@ -69,15 +76,8 @@ def _run(
         config,
         folders,
     )
-    metadata = read_metadata(folders)
-    check_settings(folders, config, metadata)
-    _, states = job.settle(metadata)
-    check_parts(folders, sources.parts, states)
-    run = int(metadata.get("run", 0)) + 1
-    write_metadata(folders, config, (), run, read_identity(job.store))
-    source = LiveSource(sources.parts, make_decoders(config, options.clock), config, options.clock)
-    source.is_stopping, source.on_durable = job.stop.is_set, job.note_durable
-    sink = WarehouseSink(SinkRules(folders, run, config.job.writers, MERGES))
+    growth = Growth(sources.parts, sources.looks, options.look_every_s)
+    source, sink = _prepare(job, growth)
     failures: list[Exception] = []
 
     def fail(problem: Exception) -> None:
@@ -87,14 +87,35 @@ def _run(
     with (
         stop_on_signals(job.stop),
         job.publishing(source.progress, watch),
-        receiving(sources.receivers, fail),
+        receiving([*sources.receivers, growth], fail),
     ):
         job.execute(source, sink)
+        while growth.found.is_set() and not job.stop.is_set():
+            progress = source.progress
+            source, sink = _prepare(job, growth)
+            source.progress = progress
+            job.execute(source, sink)
     if failures:
         raise failures[0]
     manifest = job.publish()
     clean_up(folders)
     return ReplayResult("stopped", manifest)
+
+
+def _prepare(job: Job, growth: Growth) -> tuple[LiveSource, WarehouseSink]:
+    """Bring the warehouse to the last durable epoch, and make what goes on from there with all partitions so far."""
+    config, folders, clock = job.config, job.folders, job.options.clock
+    metadata = read_metadata(folders)
+    check_settings(folders, config, metadata)
+    _, states = job.settle(metadata)
+    parts = growth.take()
+    check_parts(folders, parts, states)
+    run = int(metadata.get("run", 0)) + 1
+    write_metadata(folders, config, (), run, read_identity(job.store))
+    source = LiveSource(begin_at_first(parts, states), make_decoders(config, clock), config, clock)
+    source.is_stopping = lambda: job.stop.is_set() or growth.found.is_set()
+    source.on_durable = job.note_durable
+    return source, WarehouseSink(SinkRules(folders, run, config.job.writers, MERGES))
 
 
 def check_parts(folders: Folders, parts: Sequence[LivePart], states: dict[str, bytes]) -> None:

@@ -11,12 +11,15 @@ from typing import Any
 from clock import Clock
 from config import Config, SourceRules
 from errors import ConfigError
+from flows.growth import Look
 from sources.inbox import Inbox
 from sources.inbox_feed import InboxPart, choose_folder
 from sources.kafka import KafkaPart
-from sources.kafka_topics import list_partitions
+from sources.kafka_topics import PATIENCE_S, list_partitions
 from sources.live import LivePart
 from sources.receiving import Receiver
+
+LOOK_S = 1.0  # a stop waits for no longer than that
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,11 @@ class Surroundings:
 
 @dataclass
 class Sources:
-    """Partitions to read, and what fills those that are inboxes."""
+    """Partitions to read, what fills those that are inboxes, and how to ask a source for the partitions it has now."""
 
     parts: list[LivePart] = field(default_factory=list)
     receivers: list[Receiver] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
 
 def find_sources(config: Config, environment: Mapping[str, str], around: Surroundings) -> Sources:
@@ -45,8 +49,14 @@ def find_sources(config: Config, environment: Mapping[str, str], around: Surroun
 
 
 def _find_kafka(rules: SourceRules, around: Surroundings, found: Sources) -> None:
-    for topic, number in list_partitions(rules):
-        found.parts.append(KafkaPart(rules, topic, number, around.limit, around.clock))
+    def look(patience_s: float = LOOK_S) -> list[LivePart]:
+        return [
+            KafkaPart(rules, topic, number, around.limit, around.clock)
+            for topic, number in list_partitions(rules, patience_s)
+        ]
+
+    found.parts += look(PATIENCE_S)
+    found.looks.append(look)
 
 
 def _add_inbox(rules: SourceRules, queue: str, around: Surroundings, found: Sources) -> Inbox:
