@@ -102,6 +102,7 @@ class JobRules:
     block_bytes: int = 24 << 20
     release_rows: int = 75_000
     idle_after: int = MINUTE
+    archive: bool = False
 
 
 @dataclass(frozen=True)

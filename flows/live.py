@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from clock import Clock, read_system_clock, to_us
-from config import Config, InputRules, SourceRules
+from config import Config
 from errors import ConfigError, RecoveryError
-from events.decode import Decoder, make_decoder
+from flows.decoding import make_decoders
 from flows.graph import MERGES
 from flows.growth import Growth, begin_at_first
 from flows.job import check_settings, read_metadata, write_metadata
@@ -53,7 +53,7 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
     environment = os.environ if options.environment is None else options.environment
     folders = Folders(options.warehouse)
     with hold_warehouse(folders, "journeys run"):
-        around = Surroundings(config.input.max_record_bytes, options.clock, folders.inner / "inbox")
+        around = Surroundings(config.input.max_record_bytes, options.clock, folders.inboxes)
         return _run(options, config, folders, find_sources(config, environment, around), watch)
 
 
@@ -112,7 +112,9 @@ def _prepare(job: Job, growth: Growth) -> tuple[LiveSource, WarehouseSink]:
     check_parts(folders, parts, states)
     run = int(metadata.get("run", 0)) + 1
     write_metadata(folders, config, (), run, read_identity(job.store))
-    source = LiveSource(begin_at_first(parts, states), make_decoders(config, clock), config, clock)
+    source = LiveSource(begin_at_first(parts, states), make_decoders(config, to_us(clock())), config, clock)
+    if config.job.archive:
+        source.archive = folders.archive
     source.is_stopping = lambda: job.stop.is_set() or growth.found.is_set()
     source.on_durable = job.note_durable
     return source, WarehouseSink(SinkRules(folders, run, config.job.writers, MERGES))
@@ -126,20 +128,3 @@ def check_parts(folders: Folders, parts: Sequence[LivePart], states: dict[str, b
             f"{folders.root} goes on from {gone[0]}, which is not among the sources now",
             remedy="put the source back into journey.toml as it was, or run into a new --warehouse",
         )
-
-
-def make_decoders(config: Config, clock: Clock) -> dict[str, Decoder]:
-    """Make each source's decoder."""
-    return {
-        rules.name: make_decoder(choose_input(config.input, rules), config.steps, to_us(clock()))
-        for rules in config.sources
-    }
-
-
-OWN_FORMATS = {"sqs": "eventbridge", "webhook": "eventgrid", "eventgrid": "cloudevents"}
-
-
-def choose_input(rules: InputRules, source: SourceRules) -> InputRules:
-    """Return `[input]` with the source's or its kind's format, if there is one; mapped fields stay with `[input]`'s."""
-    form = source.format or OWN_FORMATS.get(source.kind, "")
-    return replace(rules, format=form, fields={}) if form else rules

@@ -20,8 +20,8 @@ from bytewax.testing import cluster_main
 from clock import Clock, read_system_clock, to_us
 from config import Config
 from errors import RecoveryError, UsageError, WarehouseError
-from events.decode import make_decoder
 from events.formats.registry import reads_tabs
+from flows.decoding import make_file_decoder
 from flows.graph import MERGES, SINK_STEP, SOURCE_STEP, build_flow
 from flows.job import check_settings, load_lanes, read_metadata, write_metadata
 from flows.recovery import (
@@ -124,7 +124,7 @@ class Job:
         check_settings(self.folders, self.config, metadata)
         manifest, states = self.settle(metadata)
         positions = {lane: Position.load(state) for lane, state in states.items()}
-        decode = make_decoder(self.config.input, self.config.steps, to_us(self.options.clock()))
+        decode = make_file_decoder(self.config, to_us(self.options.clock()))
         # Of what no durable epoch has read, nothing needs to be remembered.
         known = load_lanes(metadata) if positions else ()
         notes = check_lanes(known, {name: (at.file, at.offset) for name, at in positions.items()})
@@ -283,7 +283,7 @@ def _run_member(options: ReplayOptions, config: Config, folders: Folders, watch:
     metadata = read_metadata(folders)
     lanes = load_lanes(metadata)
     member = Job(options, config, folders)
-    decode = make_decoder(config.input, config.steps, to_us(options.clock()))
+    decode = make_file_decoder(config, to_us(options.clock()))
     source = FileSource(lanes, decode, config, member.stop.is_set, member.note_durable)
     sink = WarehouseSink(SinkRules(folders, int(metadata["run"]), config.job.writers, MERGES))
     with stop_on_signals(member.stop), member.publishing(source.progress, watch):

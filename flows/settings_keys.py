@@ -11,6 +11,7 @@ from flows.settings_values import (
     read_any_text,
     read_choice,
     read_duration,
+    read_flag,
     read_integer,
     read_name,
     read_settings,
@@ -71,6 +72,7 @@ JOB: Keys = {
     "block": Key(read_size(1 << 10, 1 << 30), field="block_bytes"),
     "release_rows": Key(read_integer(1, 10**9)),
     "idle_after": Key(read_duration(1)),
+    "archive": Key(read_flag),
 }
 SOURCE: Keys = {
     "name": Key(read_name, required=True),

@@ -110,6 +110,15 @@ def read_integer(least: int, most: int) -> Reader:
     return read
 
 
+def read_flag(value: object) -> bool:
+    """Read a truth value."""
+    if isinstance(value, bool):
+        return value
+    guess = {"yes": "true", "on": "true", "no": "false", "off": "false", "1": "true", "0": "false"}
+    word = str(value).strip().lower()
+    raise BadValueError("true or false", guess.get(word, word if word in ("true", "false") else ""))
+
+
 def read_share(value: object) -> float:
     """Read a number from 0 to 1."""
     expected = "a number from 0 to 1"

@@ -40,6 +40,14 @@ class Folders:
         return self.inner / "recovery"
 
     @property
+    def inboxes(self) -> Path:
+        return self.inner / "inbox"
+
+    @property
+    def archive(self) -> Path:
+        return self.inner / "archive"
+
+    @property
     def catalog(self) -> Path:
         return self.root / "journeys.duckdb"
 

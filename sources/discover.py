@@ -19,16 +19,18 @@ KINDS = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
+    ".arrows": "archive",
 }
 PACKED = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 STDIN = "-"
 GZIP_MAGIC, ZSTD_MAGIC, PARQUET_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+ARROW_MAGIC = b"\xff\xff\xff\xff"
 WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """One input: `name` is how tables call it, `kind` ndjson|csv|tsv|parquet, `packing` ''|gzip|zstd."""
+    """One input: `name` is how tables call it, `kind` ndjson|csv|tsv|parquet|archive, `packing` ''|gzip|zstd."""
 
     path: str
     name: str
@@ -118,6 +120,10 @@ def describe_file(path: str, name: str) -> FoundFile:
 
 def _check_head(path: str, head: bytes, kind: str, packing: str) -> str:
     """Return the packing that the first bytes tell; raises InputError where they belie the name."""
+    if (head == ARROW_MAGIC) != (kind == "archive"):
+        raise InputError(f"{path}: the name says {kind}, the content says otherwise", remedy="rename it to what it is")
+    if kind == "archive":
+        return ""
     if head[:2] == GZIP_MAGIC and kind != "parquet":
         return "gzip"
     if head == ZSTD_MAGIC and kind != "parquet":

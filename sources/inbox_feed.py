@@ -11,6 +11,7 @@ from config import SourceRules
 from errors import FormatError
 from events.raw import RawBlock
 from sources.inbox import Inbox, Received
+from sources.live import to_file_name
 
 WAIT_S = 0.25
 BLOCK_RECORDS = 20_000
@@ -86,5 +87,4 @@ class InboxFeed:
 
 def choose_folder(root: Path, rules: SourceRules, queue: str) -> Path:
     """Return the folder of a queue's inbox; a queue's name may hold what a file's may not."""
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else f"%{ord(letter):02x}" for letter in queue)
-    return root / rules.name / safe
+    return root / rules.name / to_file_name(queue)

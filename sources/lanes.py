@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
-from errors import SourceChangedError
+from errors import InputError, SourceChangedError
+from sources.archive import read_origin
 from sources.discover import STDIN, FoundFile, describe_file
 from sources.probing import Decode, digest_head, make_block, probe_times
-from sources.readers import open_text
+from sources.readers import explain_failure, open_text
 
 __all__ = ["Decode", "Lane", "LaneFile", "check_lanes", "describe_lanes", "make_block", "plan_lanes"]
 
@@ -52,6 +53,8 @@ def plan_lanes(
             remedy="name - again and pipe the same stream in, or replay into a new warehouse",
         )
     fresh = [file for file in found if file.path not in taken]
+    if any(file.kind == "archive" for file in found):
+        return _follow_archive(fresh, known)
     probing = mode == "auto" and len(fresh) + len(known) > 1
     lanes = [replace(lane, files=tuple(_refresh(entry, decode, probing) for entry in lane.files)) for lane in known]
     entries = [_describe(file, decode, probing) for file in fresh]
@@ -64,6 +67,26 @@ def plan_lanes(
         else:
             lanes[at] = replace(lanes[at], files=(*lanes[at].files, entry))
     return tuple(lanes)
+
+
+def _follow_archive(fresh: Sequence[FoundFile], known: Sequence[Lane]) -> tuple[Lane, ...]:
+    """Give each archived partition its lane, of files in the order of their names; raises InputError."""
+    lanes = {lane.name: lane for lane in known}
+    others = [
+        file for file in (*fresh, *(entry.file for lane in known for entry in lane.files)) if file.kind != "archive"
+    ]
+    if others:
+        raise InputError(
+            f"{others[0].path}: can't be replayed together with an archive of a live job",
+            remedy="replay each into a warehouse of its own",
+        )
+    for file in sorted(fresh, key=lambda file: os.path.basename(file.path)):
+        with explain_failure(file):
+            origin = read_origin(file.path)
+        lane = lanes.get(origin.partition, Lane(origin.partition, ()))
+        entry = LaneFile(replace(file, name=origin.source), digest_head(file), None, None)
+        lanes[lane.name] = replace(lane, files=(*lane.files, entry))
+    return tuple(lanes.values())
 
 
 def _describe(file: FoundFile, decode: Decode, probing: bool) -> LaneFile:
@@ -147,7 +170,7 @@ def _check_stream(entry: LaneFile) -> None:
 def _check_same(entry: LaneFile, offset: int, done: bool) -> None:
     file, size = entry.file, os.path.getsize(entry.file.path)
     sizes = f"({file.size:,} bytes then, {size:,} now)"
-    other_size = size < file.size or (file.kind == "parquet" and size != file.size)
+    other_size = size < file.size or (file.kind in ("parquet", "archive") and size != file.size)
     if other_size or digest_head(file, file.size) != entry.digest:
         raise SourceChangedError(f"{file.path}: changed since it was read {sizes}", remedy=ANOTHER)
     if size == file.size:

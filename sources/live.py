@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -19,6 +20,7 @@ from clock import Clock, read_stopwatch
 from config import Config, SourceRules
 from events.canonical import Decoded
 from events.raw import EpochEnd, LaneEnd, LaneHead, RawBlock
+from sources.archive import Archive, Origin
 from sources.pacing import NEVER, Alignment, LaneItem, Progress
 from sources.probing import Decode
 
@@ -44,10 +46,13 @@ class Feed(Protocol):
 
 
 class LivePart(Protocol):
-    """A partition that can be opened; `name` is the one in the tables and in the recovery store."""
+    """A partition that can be opened; `name` and `source` are those of the tables, `name` that of the recovery store."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
 
     @property
     def rules(self) -> SourceRules: ...
@@ -69,6 +74,7 @@ class LivePartition(StatefulSourcePartition[LaneItem, bytes]):
 
     def __init__(self, source: LiveSource, part: LivePart, offset: int | None) -> None:
         self.source, self.part = source, part
+        self.archive = source.open_archive(part, offset)
         self.feed = part.open(offset)
         self.offset = self.feed.tell_next()
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="fetch")
@@ -115,6 +121,8 @@ class LivePartition(StatefulSourcePartition[LaneItem, bytes]):
         self._go_on(fetched)
         for decoded in fetched.decoded:
             self.source.progress.add(decoded, len(decoded.block.payload))
+            if self.archive is not None:
+                self.archive.add(decoded.block)
         return self._end_epoch(now, list(fetched.decoded))
 
     def _go_on(self, fetched: _Fetched) -> None:
@@ -145,20 +153,26 @@ class LivePartition(StatefulSourcePartition[LaneItem, bytes]):
         return self.source.clock() + timedelta(seconds=POLL_S) if self.quiet else None
 
     def snapshot(self) -> bytes:
+        if self.archive is not None:
+            self.archive.finish()
         self.saved, self.saved_at = self.offset, read_stopwatch()
         return json.dumps({"v": 1, "offset": self.offset}).encode()
 
     def close(self) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
         self.feed.close()
+        if self.archive is not None:
+            self.archive.close()
 
 
 class LiveSource(FixedPartitionedSource[LaneItem, bytes]):
     """All partitions of all sources of a live job.
 
-    `decode`: by source, a block to its events. `is_stopping` ends every partition; `on_durable` is called when an epoch
-    has become durable and before more is read.
+    `decode`: by source, a block to its events; `archive`: the folder of what came, None if it is not kept. `is_stopping`
+    ends every partition; `on_durable` is called when an epoch has become durable and before more is read.
     """
+
+    archive: Path | None = None
 
     def __init__(self, parts: Iterable[LivePart], decode: dict[str, Decode], config: Config, clock: Clock) -> None:
         self.parts = {part.name: part for part in parts}
@@ -171,12 +185,23 @@ class LiveSource(FixedPartitionedSource[LaneItem, bytes]):
     def close(self) -> None:
         """Nothing outlives the partitions."""
 
+    def open_archive(self, part: LivePart, offset: int | None) -> Archive | None:
+        """Open a partition's archive where it goes on, if one is kept."""
+        if self.archive is None:
+            return None
+        return Archive(self.archive / to_file_name(part.name), Origin(part.source, part.name), offset)
+
     def list_parts(self) -> list[str]:
         return sorted(self.parts)
 
     def build_part(self, _step_id: str, for_part: str, resume_state: bytes | None) -> LivePartition:
         offset = None if resume_state is None else int(json.loads(resume_state)["offset"])
         return LivePartition(self, self.parts[for_part], offset)
+
+
+def to_file_name(name: str) -> str:
+    """Make a folder's name of a name that may hold what a folder's may not."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else f"%{ord(letter):02x}" for letter in name)
 
 
 def flatten(record: bytes | None) -> bytes:

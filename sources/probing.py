@@ -22,7 +22,18 @@ Range = tuple[int, int]
 
 
 def make_block(cut: Cut, file: FoundFile, lane: str, number: int) -> RawBlock:
-    """Give a cut its place: lane, file name and position."""
+    """Give a cut its place: lane, file name and position; archived records have theirs."""
+    if cut.position is not None:
+        return RawBlock(
+            "ndjson",
+            file.name,
+            lane,
+            cut.position,
+            cut.payload,
+            limit=cut.limit,
+            lines=cut.next_record - cut.first_record,
+            received=cut.received,
+        )
     position = (number << FILE_SHIFT) + cut.first_record
     # Lines are lines: which of them are JSON and which tab-separated is told one by one.
     kind = "ndjson" if file.kind == "tsv" else file.kind

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import BinaryIO, cast
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,19 +25,22 @@ import zstandard
 from errors import InputError, SourceChangedError
 from events.csvrows import find_record_ends, name_columns, split_cells
 from events.raw import MAX_RECORD, RAW_KEPT, count_newlines
+from sources.archive import read_pieces
 from sources.discover import GZIP_MAGIC, STDIN, ZSTD_MAGIC, FoundFile
 from sources.zstd import open_zstd
 
 HEAD = 4096
 PIECE = 1 << 20
 LAST_PIECE = 256 << 10
+NAMES = {"parquet": "Parquet", "archive": "Arrow"}
 
 
 @dataclass(frozen=True)
 class Cut:
     """A piece of a file: its content and the position after it (bytes of plain text, or Parquet rows; and records).
 
-    `oversized`: the payload is the beginning of one record longer than `limit`.
+    `oversized`: the payload is the beginning of one record longer than `limit`. `position` and `received`: of archived
+    records, what the live job gave them.
     """
 
     payload: bytes | pl.DataFrame
@@ -45,6 +50,8 @@ class Cut:
     header: tuple[str, ...] = ()
     oversized: bool = False
     limit: int = MAX_RECORD
+    position: int | None = None
+    received: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ def read_file(file: FoundFile, offset: int, record: int, block: int, limit: int 
     with explain_failure(file):
         if file.kind == "parquet":
             yield from _read_parquet(file, start)
+        elif file.kind == "archive":
+            yield from _read_archive(file, start)
         elif file.kind == "csv":
             yield from _read_csv(file, start)
         elif file.packing:
@@ -88,7 +97,8 @@ def explain_failure(file: FoundFile) -> Iterator[None]:
         ) from problem
     except pa.ArrowException as problem:
         raise InputError(
-            f"{file.path}: is not a readable Parquet file ({problem})", remedy=f"put a whole file there, {again}"
+            f"{file.path}: is not a readable {NAMES.get(file.kind, file.kind)} file ({problem})",
+            remedy=f"put a whole file there, {again}",
         ) from problem
     except OSError as problem:
         raise InputError(
@@ -280,3 +290,11 @@ def _read_parquet(file: FoundFile, start: Start) -> Iterator[Cut]:
                 frame = pl.from_arrow(batch.slice(skip))
                 first = at - batch.num_rows + skip
                 yield Cut(frame if isinstance(frame, pl.DataFrame) else frame.to_frame(), first, at, at)
+
+
+def _read_archive(file: FoundFile, start: Start) -> Iterator[Cut]:
+    at = start.record
+    for piece in read_pieces(file.path, start.record):
+        end = at + piece.received.size
+        yield Cut(piece.lines, at, end, end, limit=start.limit, position=piece.first, received=piece.received)
+        at = end

@@ -69,6 +69,7 @@ snapshot = "1m"
 block = "4MB"
 release_rows = 1_000
 idle_after = "10s"
+archive = true
 
 [[source]]
 name = "web"
@@ -151,7 +152,7 @@ def test_every_key_reaches_its_setting(tmp_path: Path) -> None:
     assert (config.dead_letters.count, config.dead_letters.share) == (0, 1.0)
     assert (config.job.key_groups, config.job.writers, config.job.snapshot) == (64, 4, MINUTE)
     assert (config.job.block_bytes, config.job.release_rows) == (4_000_000, 1_000)
-    assert config.job.idle_after == 10 * SECOND
+    assert (config.job.idle_after, config.job.archive) == (10 * SECOND, True)
     assert config.sources == (
         SourceRules(
             "web",
