@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from config import InputRules
@@ -69,7 +70,16 @@ def canonicalise(
         good = _is_good(work, rules)
         dead = _bury(work.filter(~good), block, rules)
         work = work.filter(good)
+    if block.received is not None:
+        work = work.with_columns(_fill_received(work, block.received))
     return Decoded(block, _finish(work, block, step), work["line"], dead, text.height)
+
+
+def _fill_received(work: pl.DataFrame, moments: npt.NDArray[np.int64]) -> pl.Series:
+    """Take the moment when a record came where it does not say itself; n -> n."""
+    known, lines = work["received"], work["line"].to_numpy()
+    came = pl.Series("received", moments if lines.size == moments.size else moments[lines])
+    return came if known.null_count() == known.len() else known.fill_null(came)
 
 
 def _prefer(first: pl.Series, second: pl.Series) -> pl.Series:

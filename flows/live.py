@@ -53,7 +53,7 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
     environment = os.environ if options.environment is None else options.environment
     folders = Folders(options.warehouse)
     with hold_warehouse(folders, "journeys run"):
-        around = Surroundings(config.input.max_record_bytes, options.clock, folders.inboxes)
+        around = Surroundings(config.input.max_record_bytes, options.clock, folders.inboxes, config.input)
         return _run(options, config, folders, find_sources(config, environment, around), watch)
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from clock import Clock
-from config import Config, SourceRules
+from config import Config, InputRules, SourceRules
 from errors import ConfigError
+from flows.decoding import choose_input
 from flows.growth import Look
 from sources.inbox import Inbox
 from sources.inbox_feed import InboxPart, choose_folder
 from sources.kafka import KafkaPart
+from sources.kafka_messages import find_wanted
 from sources.kafka_topics import PATIENCE_S, list_partitions
 from sources.live import LivePart
 from sources.receiving import Receiver
@@ -24,11 +26,15 @@ LOOK_S = 1.0  # a stop waits for no longer than that
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What every source is made with; `limit`: the largest size of a record, `inboxes`: the folder of all inboxes."""
+    """What every source is made with; `limit`: the largest size of a record, `inboxes`: the folder of all inboxes.
+
+    `input`: how records are read where a source does not say.
+    """
 
     limit: int
     clock: Clock
     inboxes: Path
+    input: InputRules = field(default_factory=InputRules)
 
 
 @dataclass
@@ -49,9 +55,11 @@ def find_sources(config: Config, environment: Mapping[str, str], around: Surroun
 
 
 def _find_kafka(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    wanted = find_wanted(choose_input(around.input, rules))
+
     def look(patience_s: float = LOOK_S) -> list[LivePart]:
         return [
-            KafkaPart(rules, topic, number, around.limit, around.clock)
+            KafkaPart(rules, topic, number, around.limit, around.clock, wanted)
             for topic, number in list_partitions(rules, patience_s)
         ]
 

@@ -16,8 +16,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from clock import Clock, to_us
 from config import SourceRules
 from events.raw import RawBlock
+from sources.kafka_messages import VALUE_ONLY, Wanted, write_lines
 from sources.kafka_topics import connect, explain, find_start
-from sources.live import flatten
 
 FETCH_MESSAGES = 20_000
 FETCH_S = 0.25
@@ -35,13 +35,14 @@ HOPELESS = (
 
 @dataclass(frozen=True)
 class KafkaPart:
-    """One partition of a topic of a source; `limit`: the largest size of a record."""
+    """One partition of a topic of a source; `limit`: the largest size of a record, `wanted`: what goes into its line."""
 
     rules: SourceRules
     topic: str
     number: int
     limit: int
     clock: Clock
+    wanted: Wanted = VALUE_ONLY
 
     @property
     def source(self) -> str:
@@ -83,7 +84,7 @@ class KafkaFeed:
         return [self._make_block(good[a:b], int(offsets[a])) for a, b in pairwise(cuts)]
 
     def _make_block(self, messages: list[Message], first: int) -> RawBlock:
-        values = [flatten(message.value()) for message in messages]
+        values = write_lines(messages, self.part.wanted)
         times = np.array([message.timestamp()[1] for message in messages], dtype=np.int64) * 1000
         if (times <= 0).any():
             times[times <= 0] = to_us(self.part.clock())
