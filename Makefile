@@ -2,7 +2,7 @@
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check lint types bench docs notebook real-data brokers clean
+.PHONY: help setup demo live-demo test test-fast check lint types bench docs notebook real-data brokers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ real-data: setup ## Get a real shop's clickstream into data/real and replay it
 brokers: setup ## Get Kafka and RabbitMQ and run both until Ctrl-C
 	@tools/get_brokers.sh
 	@$(BIN)/python -m tests.brokers
+
+live-demo: setup ## Customers on Kafka and RabbitMQ, `journeys run`, and the funnel as it moves
+	@tools/get_brokers.sh
+	@PYTHONPATH=. $(BIN)/python tools/live_demo.py
 
 clean: ## Remove what was built or cached; .venv and warehouses stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,8 @@
 """`journeys forget`: a person goes out of every table, every file and the job's own memory, and a receipt says so.
 
-Order, so that a kill leaves nothing that a second call does not finish: new data files under names nobody looks for;
-the recovery store's states, with a note of what was dropped; one manifest; then older manifests and their files go.
+Order, so that a kill leaves nothing that a second call does not finish: records of inboxes and archives are emptied; new
+data files under names nobody looks for; the recovery store's states, with a note of what was dropped; one manifest; then
+older manifests and their files go.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from sinks.storage import (
     pass_point,
     write_atomically,
 )
+from sources.redaction import find_records, redact_records
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,9 @@ class _Forgetting:
 
     def run(self, clock: Clock) -> Receipt:
         """Do it, in the order that the module's text gives."""
+        # First of all: later, the tables can't tell any more who belongs to a device.
+        emptied = redact_records(self.folders.inboxes, self.folders.archive, self.target.any_pattern())
+        pass_point("forget_emptied")
         rewritten = rewrite_files(self.folders, self.manifest, self.target)
         pass_point("forget_written")
         notes: dict[str, Any] = {}
@@ -158,9 +163,12 @@ class _Forgetting:
         pass_point("forget_states")
         self._publish(rewritten, notes)
         pass_point("forget_published")
+        self.dropped["records_of_inbox_and_archive"] += sum(emptied.values())
         before = len(list_manifests(self.folders))
         files_removed = clean_up(self.folders, keep=1)
+        left = find_records(self.folders.inboxes, self.folders.archive, self.target.any_pattern())
         traces = [*find_traces(self.folders, self.target), *self._find_traces_in_states()]
+        traces += [f"{path}: {count} records" for path, count in left.items()]
         return self._write_receipt(clock, rewritten, (before - 1, files_removed), traces)
 
     def _change_state(self, group: int, state: GroupState) -> GroupState | None:

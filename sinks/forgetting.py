@@ -45,6 +45,13 @@ class Target:
         is_vague = len(self.given) < SHORT or self.given.isdigit()
         return re.compile((f'"(?:{names})"' if is_vague and not loose else NOT_INSIDE % names).encode())
 
+    def any_pattern(self) -> re.Pattern[bytes]:
+        """Match mentions, in a record as it came, of the given id or of a person that it belongs to."""
+        names = [
+            re.escape(name) for one in {self.given, *self.persons} for name in Target(one, frozenset()).spellings()
+        ]
+        return re.compile((NOT_INSIDE % "|".join(sorted(names))).encode())
+
     def owns(self) -> pl.Expr:
         """Tell which rows are the person's own."""
         return pl.col("person_id").is_in(list(self.persons))

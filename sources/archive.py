@@ -22,6 +22,7 @@ from events.raw import RawBlock
 SUFFIX = ".arrows"
 VERSION = b"1"
 UNFINISHED = ".tmp"
+OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 SCHEMA = pa.schema([("position", pa.int64()), ("received", pa.int64()), ("line", pa.binary())])
 
 
@@ -59,8 +60,7 @@ class Archive:
         if self.writer is None:
             self.begun = self.folder / f"{block.first_position:020d}{SUFFIX}{UNFINISHED}"
             origin = {"version": VERSION, "source": self.origin.source, "partition": self.origin.partition}
-            options = pa.ipc.IpcWriteOptions(compression="zstd")
-            self.writer = pa.ipc.new_stream(str(self.begun), SCHEMA.with_metadata(origin), options=options)
+            self.writer = pa.ipc.new_stream(str(self.begun), SCHEMA.with_metadata(origin), options=OPTIONS)
         lines = block.payload.split(b"\n") if isinstance(block.payload, bytes) else []
         positions = np.arange(block.first_position, block.first_position + len(lines), dtype=np.int64)
         columns = [pa.array(positions), pa.array(block.received), pa.array(lines, pa.binary())]
@@ -71,9 +71,9 @@ class Archive:
         if self.writer is None or self.begun is None:
             return
         self.writer.close()
-        _sync(self.begun)
+        sync(self.begun)
         os.replace(self.begun, self.begun.with_name(self.begun.name.removesuffix(UNFINISHED)))
-        _sync(self.folder)
+        sync(self.folder)
         self.writer = self.begun = None
 
     def close(self) -> None:
@@ -90,7 +90,8 @@ def _first_of(path: Path) -> int:
     return int(number)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

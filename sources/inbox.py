@@ -52,12 +52,14 @@ class Frame:
 
 
 @dataclass
-class _Segment:
+class Segment:
+    """A file of the log: its first record, the one behind its last, its bytes, and when its last record came."""
+
     path: Path
     first: int
     next: int
     size: int
-    latest: int  # when its last record came
+    latest: int
 
 
 class Inbox:
@@ -67,7 +69,7 @@ class Inbox:
         self.folder, self.limit, self.segment_bytes = folder, limit, segment
         folder.mkdir(parents=True, exist_ok=True)
         self.changed = threading.Condition()
-        self.segments = [_measure(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+        self.segments = [measure(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
         _check_order(self.segments)
         self.next_offset = self.segments[-1].next if self.segments else 0
         self.consumed = 0
@@ -79,7 +81,7 @@ class Inbox:
                 raise InboxFullError(
                     f"{self.folder}: {self.limit:,} bytes wait to be read", remedy="see why the job does not read them"
                 )
-            first, frame = self.next_offset, _pack(self.next_offset, records)
+            first, frame = self.next_offset, pack_frame(self.next_offset, records)
             segment = self._open_segment(records[-1].received)
             _write_synced(segment.path, segment.size, frame)
             segment.size += len(frame)
@@ -88,11 +90,11 @@ class Inbox:
             self.changed.notify_all()
             return first
 
-    def _open_segment(self, now: int) -> _Segment:
+    def _open_segment(self, now: int) -> Segment:
         last = self.segments[-1] if self.segments else None
         if last is None or last.size >= self.segment_bytes or (last.size and now - last.latest > REMEMBERED_US):
             path = self.folder / f"{self.next_offset:020d}{SUFFIX}"
-            last = _Segment(path, self.next_offset, self.next_offset, 0, now)
+            last = Segment(path, self.next_offset, self.next_offset, 0, now)
             self.segments.append(last)
         return last
 
@@ -136,7 +138,7 @@ class Inbox:
             while len(self.segments) > 1 and self._is_done(self.segments[0], newest):
                 self.segments.pop(0).path.unlink(missing_ok=True)
 
-    def _is_done(self, segment: _Segment, newest: int) -> bool:
+    def _is_done(self, segment: Segment, newest: int) -> bool:
         return segment.next <= self.consumed and newest - segment.latest > REMEMBERED_US
 
     def list_deliveries(self, offset: int = 0) -> Iterator[str]:
@@ -150,7 +152,8 @@ class Inbox:
                         yield record.delivery
 
 
-def _pack(first: int, records: Sequence[Received]) -> bytes:
+def pack_frame(first: int, records: Sequence[Received]) -> bytes:
+    """Write records as one frame; n -> n."""
     columns = [
         pa.array([record.received for record in records], pa.int64()),
         pa.array([record.delivery for record in records], pa.string()),
@@ -202,10 +205,10 @@ def read_frames(path: Path, start: int, size: int) -> Iterator[Frame]:
             yield Frame(first, records, file.tell())
 
 
-def _measure(path: Path) -> _Segment:
+def measure(path: Path) -> Segment:
     """Find where a segment's last whole frame ends; what lies behind it was never acknowledged."""
     first = int(path.name.removesuffix(SUFFIX))
-    found = _Segment(path, first, first, 0, 0)
+    found = Segment(path, first, first, 0, 0)
     size = path.stat().st_size
     with open(path, "rb") as file:
         while found.size + HEADER.size <= size:
@@ -233,7 +236,7 @@ def _holds_frame(rest: bytes) -> bool:
     return False
 
 
-def _check_order(segments: list[_Segment]) -> None:
+def _check_order(segments: list[Segment]) -> None:
     for earlier, later in pairwise(segments):
         if earlier.next != later.first:
             raise FormatError(

@@ -87,9 +87,9 @@ class KafkaBroker(Server):
         """The address for `bootstrap.servers`."""
         return f"{HOST}:{self.port}"
 
-    def make_topic(self, partitions: int = 1, config: dict[str, str] | None = None) -> str:
-        """Make a topic with a name of its own."""
-        name = make_name("topic")
+    def make_topic(self, partitions: int = 1, config: dict[str, str] | None = None, name: str = "") -> str:
+        """Make a topic, with a name of its own where none is given."""
+        name = name or make_name("topic")
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config or {})
         admin = self.connect_admin()  # what it began ends with it, so it has to stay
         admin.create_topics([topic])[name].result(PATIENCE_S)

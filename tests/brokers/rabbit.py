@@ -78,9 +78,9 @@ class RabbitBroker(Server):
             if connection.is_open:
                 connection.close()
 
-    def make_queue(self, kind: str = "quorum", arguments: dict[str, Any] | None = None) -> str:
-        """Make a durable queue with a name of its own: quorum, stream or classic."""
-        name = make_name(kind)
+    def make_queue(self, kind: str = "quorum", arguments: dict[str, Any] | None = None, name: str = "") -> str:
+        """Make a durable queue, with a name of its own where none is given: quorum, stream or classic."""
+        name = name or make_name(kind)
         with self.open_channel() as channel:
             channel.queue_declare(name, durable=True, arguments={"x-queue-type": kind, **(arguments or {})})
         self._queues.append(name)

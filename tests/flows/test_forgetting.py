@@ -19,6 +19,7 @@ from flows.standstill import read_states
 from sinks.compaction import compact
 from sinks.manifest import list_data, list_manifests, name_files, read_manifest
 from sinks.storage import Folders, hold_writer_lock
+from sources.inbox import Inbox, Received
 from tests.scanning import scan_bytes
 from tests.upkeep import kill_command, list_failed, read_tables
 
@@ -110,6 +111,21 @@ def test_person_is_gone_from_every_byte_and_the_check_agrees(finished: Folders) 
     assert gone["late_events"] == gone["dead_letters"] == 4
     assert gone["events"] == 60
     assert receipt.devices == (ANNS_PHONE,)
+
+
+def test_records_as_they_came_are_emptied_for_all_who_are_forgotten(finished: Folders) -> None:
+    """Given the phone, Ann's records go too, though they do not all name the phone."""
+    lines = [json.dumps({"userId": who}).encode() for who in (ANN, BOB)] + [
+        b'{"anonymousId": "%b"}' % ANNS_PHONE.encode()
+    ]
+    inbox = Inbox(finished.inboxes / "shop" / "queue", 1 << 30)
+    inbox.append([Received(line, 0) for line in lines])
+    receipt = forget_person(finished, ANNS_PHONE)
+    assert receipt.verified, receipt.traces
+    assert receipt.state["records_of_inbox_and_archive"] == 2
+    (frame,) = [frame for frame, _ in Inbox(inbox.folder, 1 << 30).read(0)]
+    assert [record.line for record in frame.records] == [b"null", lines[1], b"null"]
+    assert not any(ANN.encode() in path.read_bytes() for path in inbox.folder.iterdir())
 
 
 def test_receipt_is_kept_without_the_name(finished: Folders) -> None:
