@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from errors import JourneyError
-from sources.kafka import KafkaPart
+from sources.kafka import KafkaPart, choose_batch
 from sources.live import LivePart
 
 Look = Callable[[], Iterable[LivePart]]
@@ -46,15 +46,17 @@ class Growth:
         return list(self.parts.values())
 
 
-def begin_at_first(parts: Iterable[LivePart], known: Collection[str]) -> list[LivePart]:
-    """Let a partition that its topic gained since the job began start at its first message, whatever `start` says.
+def prepare_parts(parts: Collection[LivePart], known: Collection[str]) -> list[LivePart]:
+    """Share out what may be fetched at once, and let a partition that its topic gained begin at its first message.
 
-    `known`: names of the partitions that the job goes on in. A topic of which none is known is new as a whole.
+    So it does whatever `start` says. `known`: names of the partitions that the job goes on in; a topic of which none is
+    known is new as a whole.
     """
-    topics = {name.rpartition("/")[0] for name in known}
-    return [
-        replace(part, rules=replace(part.rules, start="earliest"))
-        if isinstance(part, KafkaPart) and part.name not in known and part.source in topics
-        else part
-        for part in parts
-    ]
+    topics, batch = {name.rpartition("/")[0] for name in known}, choose_batch(len(parts))
+    return [_prepare(part, batch, part.name not in known and part.source in topics) for part in parts]
+
+
+def _prepare(part: LivePart, batch: int, gained: bool) -> LivePart:
+    if not isinstance(part, KafkaPart):
+        return part
+    return replace(part, batch=batch, rules=replace(part.rules, start="earliest") if gained else part.rules)

@@ -13,7 +13,7 @@ from config import Config
 from errors import ConfigError, RecoveryError
 from flows.decoding import make_decoders
 from flows.graph import MERGES
-from flows.growth import Growth, begin_at_first
+from flows.growth import Growth, prepare_parts
 from flows.job import check_settings, read_metadata, write_metadata
 from flows.live_sources import Sources, Surroundings, find_sources
 from flows.recovery import read_identity
@@ -112,7 +112,7 @@ def _prepare(job: Job, growth: Growth) -> tuple[LiveSource, WarehouseSink]:
     check_parts(folders, parts, states)
     run = int(metadata.get("run", 0)) + 1
     write_metadata(folders, config, (), run, read_identity(job.store))
-    source = LiveSource(begin_at_first(parts, states), make_decoders(config, to_us(clock())), config, clock)
+    source = LiveSource(prepare_parts(parts, states), make_decoders(config, to_us(clock())), config, clock)
     if config.job.archive:
         source.archive = folders.archive
     source.is_stopping = lambda: job.stop.is_set() or growth.found.is_set()

@@ -6,14 +6,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from confluent_kafka import Message
 
 from config import InputRules
 from events.envelopes import KAFKA, wrap_binary
 from events.formats.base import split_path
+from events.raw import NEWLINE
 from sources.live import flatten
 
 KEY, HEADERS = "$key", "$headers"
+SPACE = ord(" ")
 Headers = dict[str, str | None]
 
 
@@ -35,11 +39,27 @@ def find_wanted(rules: InputRules) -> Wanted:
     return Wanted(KEY in heads, HEADERS in heads, rules.format == "cloudevents")
 
 
-def write_lines(messages: Sequence[Message], wanted: Wanted) -> list[bytes]:
-    """Make one line of each message; a value that is no JSON object stays as it is."""
+def write_lines(messages: Sequence[Message], wanted: Wanted) -> bytes:
+    """Make one line of each message, parted by newlines; a value that is no JSON object stays as it is."""
     if wanted == VALUE_ONLY:
-        return [flatten(message.value()) for message in messages]
-    return [_write_line(message, wanted) for message in messages]
+        return _join_values(list(map(Message.value, messages)))
+    return b"\n".join([_write_line(message, wanted) for message in messages])
+
+
+def _join_values(values: list[bytes | None]) -> bytes:
+    if None not in values:
+        joined = b"\n".join(values)  # type: ignore[arg-type]
+        if _is_plain(np.frombuffer(joined, dtype=np.uint8), len(values)):
+            return joined
+    return b"\n".join([flatten(value) for value in values])
+
+
+def _is_plain(text: npt.NDArray[np.uint8], lines: int) -> bool:
+    """Tell of all values at once that none has a newline, is empty or begins with space, as one of only space would."""
+    if not text.size or text[-1] == NEWLINE:
+        return False
+    ends = np.flatnonzero(text == NEWLINE)
+    return ends.size == lines - 1 and bool(text[0] > SPACE and (text[ends + 1] > SPACE).all())
 
 
 def _write_line(message: Message, wanted: Wanted) -> bytes:

@@ -10,6 +10,7 @@ from confluent_kafka import Message
 
 from config import InputRules
 from sources.kafka_messages import Wanted, find_wanted, write_lines
+from sources.live import flatten
 
 KEY, HEADERS = Wanted(key=True), Wanted(headers=True)
 
@@ -21,8 +22,7 @@ def make_message(
 
 
 def write_line(wanted: Wanted, value: bytes | None, **rest: Any) -> bytes:
-    (line,) = write_lines([make_message(value, **rest)], wanted)
-    return line
+    return write_lines([make_message(value, **rest)], wanted)
 
 
 def test_only_what_a_mapped_field_names_is_wanted() -> None:
@@ -36,6 +36,22 @@ def test_without_a_wish_the_value_is_the_line() -> None:
     assert write_line(Wanted(), b'{"a": 1}', headers=[("h", b"x")]) == b'{"a": 1}'
     assert write_line(Wanted(), b'{"a":\n1}') == b'{"a": 1}'
     assert write_line(Wanted(), None) == b"null"
+
+
+GOOD, PRETTY = b'{"a": 1}', b'{"a":\n1}'
+
+
+@pytest.mark.parametrize(
+    "odd", [None, b"", b" ", b"\n", b" \n ", PRETTY, b"\n" + GOOD, GOOD + b"\n", b" " + GOOD, b"x", GOOD]
+)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_every_message_is_one_line_wherever_an_odd_one_stands(odd: bytes | None, place: int) -> None:
+    values: list[bytes | None] = [GOOD, GOOD, GOOD]
+    values[place] = odd
+    lines = write_lines([make_message(value) for value in values], Wanted()).split(b"\n")
+    assert lines == [flatten(value) for value in values]
+    assert all(line.strip() for line in lines)
+    assert write_lines([make_message(odd)], Wanted()) == flatten(odd)
 
 
 @pytest.mark.parametrize(
