@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 
 SECOND = 1_000_000
@@ -103,6 +104,21 @@ class JobRules:
     release_rows: int = 75_000
     idle_after: int = MINUTE
     archive: bool = False
+    compact_every: int = HOUR  # of a live job; 0: never
+
+
+@dataclass(frozen=True)
+class ServeRules:
+    """Where a live job answers for its metrics and its health, as HOST:PORT; nowhere if empty."""
+
+    listen: str = ""
+
+
+@dataclass(frozen=True)
+class LogRules:
+    """How a live job writes its log: text | json."""
+
+    format: str = "text"
 
 
 @dataclass(frozen=True)
@@ -116,6 +132,8 @@ class Config:
     funnels: tuple[FunnelRules, ...] = ()
     dead_letters: DeadLetterLimit = DeadLetterLimit()
     job: JobRules = JobRules()
+    serve: ServeRules = ServeRules()
+    log: LogRules = LogRules()
     sources: tuple[SourceRules, ...] = ()
 
     def fingerprint(self) -> dict[str, str]:
@@ -130,3 +148,16 @@ class Config:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Split `HOST:PORT` or `[IPV6]:PORT`; raises ValueError."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/\[\]]+)):(\d{1,5})", text)
+    if match is None or int(match[3]) > 65_535:
+        raise ValueError("not HOST:PORT")
+    return match[1] or match[2], int(match[3])
+
+
+def join_address(host: str, port: int) -> str:
+    """Write what `split_address` splits."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

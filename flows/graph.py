@@ -18,7 +18,7 @@ from operators.transitions import merge_transitions
 from sinks.parquet import Merge, WarehouseSink
 from sources.files import FileSource
 from sources.live import LiveSource
-from sources.pacing import LaneItem
+from sources.pacing import LaneItem, Progress
 
 FLOW = "journeys"
 SOURCE_STEP = f"{FLOW}.read"
@@ -44,14 +44,15 @@ def build_flow(
     source: FileSource | LiveSource, sink: WarehouseSink, config: Config, is_stopping: Callable[[], bool]
 ) -> Dataflow:
     """Put sources, operators and sink together; key groups are the keys of the stateful step."""
-    partitions = frozenset(source.list_parts())
-    writers = config.job.writers
+    partitions, progress, writers = frozenset(source.list_parts()), source.progress, config.job.writers
     flow = Dataflow(FLOW)
     blocks = op.input("read", flow, source)
     keyed = op.key_on("lane", blocks, _lane_of)
     accepted = op.stateful_batch("accept", keyed, lambda state: AcceptLogic(config, state))
-    batches = op.flat_map_batch("split", accepted, _split)
-    folded = op.stateful_batch("journey", batches, lambda state: GroupLogic(config, partitions, is_stopping, state))
+    batches = op.flat_map_batch("split", accepted, lambda items: _split(items, progress))
+    folded = op.stateful_batch(
+        "journey", batches, lambda state: progress.add_group(GroupLogic(config, partitions, is_stopping, state))
+    )
     records = op.flat_map_batch("record", accepted, lambda items: _record(items, writers))
     rows = op.map("to_writer", folded, lambda item: (str(int(item[0]) % writers), item[1]))
     op.output("write", op.merge("rows", records, rows), sink)
@@ -62,7 +63,10 @@ def _lane_of(item: LaneItem) -> str:
     return item.block.partition if isinstance(item, Decoded) else item.partition
 
 
-def _split(items: list[tuple[str, Delivery]]) -> Iterable[tuple[str, GroupBatch]]:
+def _split(items: list[tuple[str, Delivery]], progress: Progress) -> Iterable[tuple[str, GroupBatch]]:
+    for lane, delivery in items:
+        _, batch = delivery.batches[0]
+        progress.note_reached(lane, batch.latest, batch.active)
     return [(str(group), batch) for _, delivery in items for group, batch in delivery.batches]
 
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clock import Clock, read_system_clock, to_us
 from config import Config
 from errors import ConfigError, RecoveryError
+from flows.compacting import compacting
 from flows.decoding import make_decoders
 from flows.graph import MERGES
 from flows.growth import Growth, prepare_parts
 from flows.job import check_settings, read_metadata, write_metadata
+from flows.journal import Journal
 from flows.live_sources import Sources, Surroundings, find_sources
+from flows.monitor import Monitor
 from flows.recovery import read_identity
 from flows.replay import Job, ReplayOptions, ReplayResult, Watcher, hold_warehouse, stop_on_signals
 from sinks.manifest import clean_up
 from sinks.parquet import SinkRules, WarehouseSink
 from sinks.storage import Folders
 from sources.live import LivePart, LiveSource
+from sources.pacing import Progress
 from sources.receiving import receiving
 
 LOOK_EVERY_S = 30.0
@@ -41,6 +45,7 @@ class LiveOptions:
     stop: threading.Event | None = None
     environment: dict[str, str] | None = None
     look_every_s: float = LOOK_EVERY_S
+    journal: Journal = field(default_factory=Journal)
 
 
 def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None) -> ReplayResult:
@@ -52,9 +57,9 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
         raise ConfigError("there is no [[source]] to read from", remedy="add one to journey.toml: see docs/live.md")
     environment = os.environ if options.environment is None else options.environment
     folders = Folders(options.warehouse)
-    with hold_warehouse(folders, "journeys run"):
+    with Monitor(config, options.journal, options.clock, watch) as monitor, hold_warehouse(folders, "journeys run"):
         around = Surroundings(config.input.max_record_bytes, options.clock, folders.inboxes, config.input)
-        return _run(options, config, folders, find_sources(config, environment, around), watch)
+        return _run(options, config, folders, find_sources(config, environment, around), monitor)
 
 
 def _run(
@@ -62,7 +67,7 @@ def _run(
     config: Config,
     folders: Folders,
     sources: Sources,
-    watch: Watcher | None,
+    monitor: Monitor,
 ) -> ReplayResult:
     job = Job(
         ReplayOptions(
@@ -77,7 +82,7 @@ def _run(
         folders,
     )
     growth = Growth(sources.parts, sources.looks, options.look_every_s)
-    source, sink = _prepare(job, growth)
+    source, sink = _prepare(job, growth, monitor, Progress())
     failures: list[Exception] = []
 
     def fail(problem: Exception) -> None:
@@ -86,23 +91,24 @@ def _run(
 
     with (
         stop_on_signals(job.stop),
-        job.publishing(source.progress, watch),
+        compacting(folders, config.job.compact_every, monitor),
         receiving([*sources.receivers, growth], fail),
     ):
-        job.execute(source, sink)
-        while growth.found.is_set() and not job.stop.is_set():
-            progress = source.progress
-            source, sink = _prepare(job, growth)
-            source.progress = progress
-            job.execute(source, sink)
+        while True:
+            with job.publishing(source.progress, monitor.watch):
+                job.execute(source, sink)
+            if job.stop.is_set() or not growth.found.is_set():
+                break
+            source, sink = _prepare(job, growth, monitor, source.progress)
     if failures:
         raise failures[0]
     manifest = job.publish()
     clean_up(folders)
+    monitor.end(manifest)
     return ReplayResult("stopped", manifest)
 
 
-def _prepare(job: Job, growth: Growth) -> tuple[LiveSource, WarehouseSink]:
+def _prepare(job: Job, growth: Growth, monitor: Monitor, progress: Progress) -> tuple[LiveSource, WarehouseSink]:
     """Bring the warehouse to the last durable epoch, and make what goes on from there with all partitions so far."""
     config, folders, clock = job.config, job.folders, job.options.clock
     metadata = read_metadata(folders)
@@ -116,7 +122,10 @@ def _prepare(job: Job, growth: Growth) -> tuple[LiveSource, WarehouseSink]:
     if config.job.archive:
         source.archive = folders.archive
     source.is_stopping = lambda: job.stop.is_set() or growth.found.is_set()
-    source.on_durable = job.note_durable
+    source.on_durable = lambda: monitor.note_durable(job.note_durable)
+    source.progress = progress
+    progress.groups.clear()
+    monitor.begin(folders, source.list_parts(), progress, job.stop)
     return source, WarehouseSink(SinkRules(folders, run, config.job.writers, MERGES))
 
 

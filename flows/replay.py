@@ -17,7 +17,7 @@ from types import FrameType
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import cluster_main
 
-from clock import Clock, read_system_clock, to_us
+from clock import Clock, read_stopwatch, read_system_clock, to_us
 from config import Config
 from errors import RecoveryError, UsageError, WarehouseError
 from events.formats.registry import reads_tabs
@@ -259,7 +259,10 @@ class Job:
                     waiting = self._wait_durable()
                     more = waiting is not None
                     if waiting:
+                        began, version = read_stopwatch(), manifest.version
                         manifest = publish_durable(self.folders, waiting, 0)
+                        if manifest.version != version:
+                            progress.commit_s = read_stopwatch() - began
                 except Exception as problem:
                     failure.append(problem)
                     self.stop.set()

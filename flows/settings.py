@@ -7,7 +7,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from config import Config, DeadLetterLimit, FunnelRules, InputRules, JobRules, SessionRules, SourceRules, StepRule
+from config import (
+    Config,
+    DeadLetterLimit,
+    FunnelRules,
+    InputRules,
+    JobRules,
+    LogRules,
+    ServeRules,
+    SessionRules,
+    SourceRules,
+    StepRule,
+)
 from errors import ConfigError
 from events.steps import compile_rule
 from flows.settings_document import Document, read_document, suggest
@@ -18,7 +29,9 @@ from flows.settings_keys import (
     FUNNEL,
     INPUT,
     JOB,
+    LOG,
     SECTIONS,
+    SERVE,
     SESSIONS,
     SOURCE,
     SOURCE_KINDS,
@@ -52,6 +65,8 @@ def load_config(path: Path | None, overrides: Mapping[str, object] = _NO_OVERRID
         funnels=_read_funnels(document),
         dead_letters=DeadLetterLimit(**_read_section(document, ("dead_letters",), DEAD_LETTERS)),
         job=JobRules(**_read_section(document, ("job",), JOB)),
+        serve=ServeRules(**_read_section(document, ("serve",), SERVE)),
+        log=LogRules(**_read_section(document, ("log",), LOG)),
         sources=_read_sources(document),
     )
 

@@ -8,6 +8,7 @@ from events.formats.registry import FORMATS
 from events.presets import MAPPED
 from flows.settings_values import (
     Reader,
+    read_address,
     read_any_text,
     read_choice,
     read_duration,
@@ -73,7 +74,10 @@ JOB: Keys = {
     "release_rows": Key(read_integer(1, 10**9)),
     "idle_after": Key(read_duration(1)),
     "archive": Key(read_flag),
+    "compact_every": Key(read_duration()),
 }
+SERVE: Keys = {"listen": Key(read_address)}
+LOG: Keys = {"format": Key(read_choice("text", "json"))}
 SOURCE: Keys = {
     "name": Key(read_name, required=True),
     "kind": Key(read_choice("kafka", "rabbitmq", "sqs", "eventgrid", "webhook", "collector")),
@@ -118,6 +122,8 @@ SECTIONS: dict[str, Keys] = {
     "funnels.NAME": FUNNEL,
     "dead_letters": DEAD_LETTERS,
     "job": JOB,
+    "serve": SERVE,
+    "log": LOG,
     "source": SOURCE,
 }
 TOP_LEVEL = tuple(dict.fromkeys(section.split(".")[0] for section in SECTIONS))

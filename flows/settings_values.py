@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from config import DAY, HOUR, MINUTE, SECOND
+from config import DAY, HOUR, MINUTE, SECOND, split_address
 from events.presets import split_path
 from events.schema import END, START
 
@@ -153,6 +153,21 @@ def read_text(value: object) -> str:
 def read_any_text(value: object) -> str:
     """Read a text, which may be empty."""
     return value if value == "" and isinstance(value, str) else read_text(value)
+
+
+def read_address(value: object) -> str:
+    """Read an address to listen on, as HOST:PORT; empty for none."""
+    if value == "" and isinstance(value, str):
+        return value
+    text = str(value)
+    try:
+        split_address(text if isinstance(value, str) else "")
+    except ValueError:
+        port = re.fullmatch(r"(?:(?:https?://)?([^\s:/]+))??:?(\d{1,5})/?", text.strip())
+        nearest = f"{port[1] or '127.0.0.1'}:{port[2]}" if port and int(port[2]) <= 65_535 else ""
+        expected = 'an address to listen on such as "127.0.0.1:9600"'
+        raise BadValueError(expected, show_value(nearest) if nearest else "") from None
+    return text
 
 
 def read_name(value: object) -> str:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from events.schema import END, START
+from maps.pictures_live import describe_live, draw_partitions
 from maps.status import LedgerRow, WarehouseStatus
 
 DAYS = 31
@@ -157,14 +158,12 @@ def draw_status(status: WarehouseStatus) -> list[RenderableType]:
     words.add_column(style="dim", no_wrap=True)
     words.add_column()
     reached = status.ordered_until.strftime("%Y-%m-%d %H:%M:%S UTC") if status.ordered_until else "no event yet"
-    files = sum(len(lane.files) for lane in status.lanes)
     for name, value in {
         "warehouse": f"{status.warehouse}, {status.bytes_on_disk / 1e6:,.1f} MB on disk",
         "version": f"{status.version}, epoch {status.epoch}, run {status.run}",
-        "input": "read to its end" if status.complete else "not read to its end: the same replay command goes on",
         "job": f"running: {status.job}" if status.job else "none is running",
         "newest event": reached if status.complete else f"{reached}; the watermark is at or past it",
-        "lanes": f"{len(status.lanes)} of {files} file{'s' if files != 1 else ''}",
+        **(describe_live(status, status.live) if status.live else _describe_input(status)),
     }.items():
         words.add_row(name, Text(value))
     tables = _table("Tables", "table", "rows", "files", "MB")
@@ -178,4 +177,14 @@ def draw_status(status: WarehouseStatus) -> list[RenderableType]:
         few = ", ".join(lane.files[:2]) + (f", … {lane.files[-1]}" if len(lane.files) > 2 else "")
         lanes.add_row(lane.name, str(len(lane.files)), f"{lane.bytes / 1e6:,.1f}", few)
     parts: list[RenderableType] = [words, "", tables, ""]
+    if status.live is not None:
+        parts += [draw_partitions(status, status.live), ""]
     return [*parts, lanes, ""] if status.lanes else parts
+
+
+def _describe_input(status: WarehouseStatus) -> dict[str, str]:
+    files = sum(len(lane.files) for lane in status.lanes)
+    return {
+        "input": "read to its end" if status.complete else "not read to its end: the same replay command goes on",
+        "lanes": f"{len(status.lanes)} of {files} file{'s' if files != 1 else ''}",
+    }

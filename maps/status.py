@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from clock import Clock, from_us, read_system_clock, to_us
 from errors import InputError
 from events.schema import TABLES
+from maps.standing import Standing, describe_standing, read_standing
 from sinks.catalog import open_views
 from sinks.manifest import Manifest
 from sinks.storage import Folders, read_json
@@ -55,7 +57,10 @@ class LaneStatus:
 
 @dataclass(frozen=True)
 class WarehouseStatus:
-    """A warehouse at one version; `ordered_until`: the newest event in the tables, which the watermark has passed."""
+    """A warehouse at one version, `asked_at`, microseconds since 1970.
+
+    `ordered_until`: the newest event in the tables, which the watermark has passed; `live`: what a live job last said.
+    """
 
     warehouse: str
     version: int
@@ -69,6 +74,8 @@ class WarehouseStatus:
     ordered_until: datetime | None
     allowed_lateness_s: float | None
     bytes_on_disk: int
+    asked_at: int
+    live: Standing | None = None
 
     @property
     def total(self) -> LedgerRow:
@@ -88,6 +95,8 @@ class WarehouseStatus:
         body["total"] = {key: value for key, value in body["total"][0].items() if key != "source_partition"}
         body["job"] = self.job or None
         body["ordered_until"] = self.ordered_until.isoformat().replace("+00:00", "Z") if self.ordered_until else None
+        body["live"] = describe_standing(self.live, self.job, self.asked_at) if self.live else None
+        del body["asked_at"]
         return body
 
 
@@ -100,7 +109,7 @@ def check_warehouse_exists(folders: Folders) -> None:
         )
 
 
-def read_status(folders: Folders) -> WarehouseStatus:
+def read_status(folders: Folders, clock: Clock = read_system_clock) -> WarehouseStatus:
     """Read a warehouse's status; raises InputError where there is none."""
     check_warehouse_exists(folders)
     metadata: dict[str, Any] = {}
@@ -123,6 +132,8 @@ def read_status(folders: Folders) -> WarehouseStatus:
         ordered_until=newest,
         allowed_lateness_s=None if lateness is None else lateness / 1e6,
         bytes_on_disk=measure_folder(folders.root),
+        asked_at=to_us(clock()),
+        live=read_standing(folders),
     )
 
 
@@ -137,7 +148,7 @@ def _read_newest(connection: duckdb.DuckDBPyConnection) -> datetime | None:
     row = connection.execute("SELECT epoch_us(max(event_time)) FROM events").fetchone()
     if row is None or row[0] is None:
         return None
-    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=row[0])
+    return from_us(row[0])
 
 
 def _size_table(manifest: Manifest, table: str) -> TableSize:

@@ -127,6 +127,11 @@ class GroupLogic(StatefulBatchLogic[GroupBatch, Output, bytes]):
         self.waiting = self.state.waiting()
         self.enough: float = 0  # events at which the next release is due; 0: not known yet
 
+    @property
+    def open_sessions(self) -> int:
+        """Count the sessions that may still go on."""
+        return self.state.open.height
+
     def on_batch(self, values: list[GroupBatch]) -> tuple[Iterable[Output], bool]:
         out, flush, rows = [], False, self.config.job.release_rows
         for batch in values:

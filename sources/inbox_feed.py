@@ -57,6 +57,9 @@ class InboxFeed:
     def tell_next(self) -> int:
         return self.offset
 
+    def tell_lag(self) -> int | None:
+        return self.part.inbox.next_offset - self.offset
+
     def fetch(self) -> list[RawBlock]:
         if not self.part.inbox.wait(self.offset, WAIT_S):
             return []

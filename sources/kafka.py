@@ -6,6 +6,7 @@ the group.
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +23,7 @@ from sources.kafka_topics import connect, explain, find_start
 MOST_MESSAGES, FEWEST_MESSAGES = 50_000, 2_000  # of one fetch
 ALL_MESSAGES = 240_000  # of one fetch of all partitions
 FETCH_S = 0.25
+CLOSE_S = 2.0
 HOPELESS = (
     KafkaError._AUTO_OFFSET_RESET,
     KafkaError.OFFSET_OUT_OF_RANGE,
@@ -118,5 +120,12 @@ class KafkaFeed:
         with suppress(KafkaException):  # the group is for monitors only; the next epoch tells it
             self.consumer.commit(offsets=[place], asynchronous=True)
 
+    def tell_lag(self) -> int | None:
+        _, high = self.consumer.get_watermark_offsets(TopicPartition(self.part.topic, self.part.number), cached=True)
+        return max(0, high - self.offset) if high >= 0 else None
+
     def close(self) -> None:
-        self.consumer.close()
+        # It waits for a broker that is gone, and nothing of ours depends on the farewell.
+        closing = threading.Thread(target=self.consumer.close, name="close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)

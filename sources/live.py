@@ -42,6 +42,9 @@ class Feed(Protocol):
     def tell_next(self) -> int:
         """Return the offset behind what was fetched."""
 
+    def tell_lag(self) -> int | None:
+        """Return how many records wait behind what was fetched, None where that is not known."""
+
     def note_durable(self, offset: int) -> None:
         """Take note that what lies before the offset will not be asked for again."""
 
@@ -98,6 +101,7 @@ class LivePartition(StatefulSourcePartition[LaneItem, bytes]):
     def _fetch(self) -> _Fetched:
         decode = self.source.decode[self.part.rules.name]
         decoded = [decode(block) for block in self.feed.fetch()]
+        self.source.progress.of(self.part.name).lag = self.feed.tell_lag()
         return _Fetched(decoded, self.feed.tell_next())
 
     def next_batch(self) -> list[LaneItem]:

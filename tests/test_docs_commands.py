@@ -106,7 +106,9 @@ def test_make_help_lists_the_targets_of_the_readme_and_all_others() -> None:
     assert set(phony[1].split()) == targets
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/commands.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/commands.md", "docs/deploy.md"]
+)
 def test_links_lead_to_files(page: str) -> None:
     path = ROOT / page
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))

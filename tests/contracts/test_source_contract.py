@@ -31,6 +31,7 @@ def test_records_come_in_order_at_positions_that_follow_one_another(rig: Rig, tm
         assert reader.positions == list(range(reader.positions[0], reader.positions[0] + 700))
         assert all(began - MINUTE_US < moment < now_us() + MINUTE_US for moment in reader.received)
         assert reader.feed.tell_next() == reader.positions[-1] + 1
+        assert reader.feed.tell_lag() in (0, None)
 
 
 def test_reading_goes_on_at_any_offset_where_a_run_may_have_stopped(rig: Rig, tmp_path: Path) -> None:

@@ -70,6 +70,13 @@ block = "4MB"
 release_rows = 1_000
 idle_after = "10s"
 archive = true
+compact_every = "0s"
+
+[serve]
+listen = "[::1]:9600"
+
+[log]
+format = "json"
 
 [[source]]
 name = "web"
@@ -152,7 +159,8 @@ def test_every_key_reaches_its_setting(tmp_path: Path) -> None:
     assert (config.dead_letters.count, config.dead_letters.share) == (0, 1.0)
     assert (config.job.key_groups, config.job.writers, config.job.snapshot) == (64, 4, MINUTE)
     assert (config.job.block_bytes, config.job.release_rows) == (4_000_000, 1_000)
-    assert (config.job.idle_after, config.job.archive) == (10 * SECOND, True)
+    assert (config.job.idle_after, config.job.archive, config.job.compact_every) == (10 * SECOND, True, 0)
+    assert (config.serve.listen, config.log.format) == ("[::1]:9600", "json")
     assert config.sources == (
         SourceRules(
             "web",

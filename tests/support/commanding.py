@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pytest
 
@@ -48,14 +48,14 @@ class Commands:
         return Ended(code, out, err)
 
 
-def start_command(*arguments: object, cwd: Path) -> subprocess.Popen[bytes]:
-    """Start `journeys` as a process of its own."""
+def start_command(*arguments: object, cwd: Path, log: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """Start `journeys` as a process of its own; `log`: where its standard error goes."""
     return subprocess.Popen(
         [sys.executable, "-c", LAUNCH, *map(str, arguments)],
         cwd=cwd,
         env=make_environment(),
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.PIPE if log is None else log,
     )
 
 
