@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from flows.live_sources import Sources, Surroundings, find_sources
 from flows.monitor import Monitor
 from flows.recovery import read_identity
 from flows.replay import Job, ReplayOptions, ReplayResult, Watcher, hold_warehouse, stop_on_signals
+from flows.sending import make_senders
 from sinks.manifest import clean_up
 from sinks.parquet import SinkRules, WarehouseSink
 from sinks.storage import Folders
@@ -47,6 +48,11 @@ class LiveOptions:
     look_every_s: float = LOOK_EVERY_S
     journal: Journal = field(default_factory=Journal)
 
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What fills in ${NAME}: the process's environment, where no other was given."""
+        return os.environ if self.environment is None else self.environment
+
 
 def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None) -> ReplayResult:
     """Consume the config's sources into a warehouse until a signal or `stop`; raises JourneyError.
@@ -55,11 +61,11 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
     """
     if not config.sources:
         raise ConfigError("there is no [[source]] to read from", remedy="add one to journey.toml: see docs/live.md")
-    environment = os.environ if options.environment is None else options.environment
     folders = Folders(options.warehouse)
     with Monitor(config, options.journal, options.clock, watch) as monitor, hold_warehouse(folders, "journeys run"):
         around = Surroundings(config.input.max_record_bytes, options.clock, folders.inboxes, config.input)
-        return _run(options, config, folders, find_sources(config, environment, around), monitor)
+        sources = find_sources(config, options.variables, around)
+        return _run(options, config, folders, sources, monitor)
 
 
 def _run(
@@ -89,20 +95,22 @@ def _run(
         failures.append(problem)
         job.stop.set()
 
-    with (
-        stop_on_signals(job.stop),
-        compacting(folders, config.job.compact_every, monitor),
-        receiving([*sources.receivers, growth], fail),
-    ):
-        while True:
-            with job.publishing(source.progress, monitor.watch):
-                job.execute(source, sink)
-            if job.stop.is_set() or not growth.found.is_set():
-                break
-            source, sink = _prepare(job, growth, monitor, source.progress)
+    senders = make_senders(config, options.variables, folders, read_identity(job.store))
+    with receiving(senders, fail):
+        with (
+            stop_on_signals(job.stop),
+            compacting(folders, config.job.compact_every, monitor),
+            receiving([*sources.receivers, growth], fail),
+        ):
+            while True:
+                with job.publishing(source.progress, monitor.watch):
+                    job.execute(source, sink)
+                if job.stop.is_set() or not growth.found.is_set():
+                    break
+                source, sink = _prepare(job, growth, monitor, source.progress)
+        manifest = job.publish()
     if failures:
         raise failures[0]
-    manifest = job.publish()
     clean_up(folders)
     monitor.end(manifest)
     return ReplayResult("stopped", manifest)

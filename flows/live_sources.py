@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from clock import Clock
-from config import Config, InputRules, SourceRules
+from config import Config, InputRules, SourceRules, TopicRules
 from errors import ConfigError
 from flows.decoding import choose_input
 from flows.growth import Look
@@ -21,6 +21,7 @@ from sources.kafka_topics import PATIENCE_S, list_partitions
 from sources.live import LivePart
 from sources.receiving import Receiver
 
+Rules = TypeVar("Rules", SourceRules, TopicRules)
 LOOK_S = 1.0  # a stop waits for no longer than that
 
 
@@ -76,13 +77,14 @@ def _add_inbox(rules: SourceRules, queue: str, around: Surroundings, found: Sour
 FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {"kafka": _find_kafka}
 
 
-def fill_in(rules: SourceRules, environment: Mapping[str, str]) -> SourceRules:
-    """Replace every ${NAME} in a source's settings by the environment's variable; raises ConfigError."""
+def fill_in(rules: Rules, environment: Mapping[str, str]) -> Rules:
+    """Replace every ${NAME} in the settings of a source or sink by the environment's variable; raises ConfigError."""
+    kind = "source" if isinstance(rules, SourceRules) else "sink"
 
     def find(match: re.Match[str]) -> str:
         if match[1] not in environment:
             raise ConfigError(
-                f"[[source]] {rules.name}: the variable {match[1]} is not set",
+                f"[[{kind}]] {rules.name}: the variable {match[1]} is not set",
                 remedy=f"set it: export {match[1]}=…",
             )
         return environment[match[1]]
