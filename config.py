@@ -67,12 +67,17 @@ class DeadLetterLimit:
 class SourceRules:
     """What to read live, by `kind`; a field that a kind does not know stays as it is here.
 
-    `format` is the kind's own where it is empty, or else that of `[input]`. `backlog`: bytes that may wait in an inbox.
+    `format` is the kind's own where it is empty, or else that of `[input]`, as are `channel`, `event_name`, `time_unit`;
+    `fields` lies over the format. `backlog`: bytes that may wait in an inbox.
     """
 
     name: str
     kind: str = "kafka"
     format: str = ""
+    fields: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    time_unit: str = ""
+    channel: str = ""
+    event_name: str = ""
     servers: str = ""
     topics: tuple[str, ...] = ()
     group: str = "journeystream"
@@ -91,6 +96,10 @@ class SourceRules:
     origins: tuple[str, ...] = ()
     max_body: int = 1 << 20
     backlog: int = 1 << 28
+
+
+# The fields of a source that say how its records are read, as `[input]` does for those that don't say.
+READING = ("format", "fields", "time_unit", "channel", "event_name")
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,7 @@ class Config:
             "input": _digest({k: v for k, v in asdict(self.input).items() if k != "lanes"}),
             "steps": _digest([asdict(rule) for rule in self.steps]),
             "funnels": _digest(sorted((asdict(rule) for rule in self.funnels), key=lambda rule: str(rule["name"]))),
+            **{f"[[source]] {rules.name}": _digest([asdict(rules)[key] for key in READING]) for rules in self.sources},
         }
 
 

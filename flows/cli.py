@@ -11,12 +11,13 @@ import typer
 from errors import JourneyError
 from flows.cli_generate import generate
 from flows.cli_look import show, sql, status
+from flows.cli_parity import parity
 from flows.cli_replay import replay
 from flows.cli_run import run
 from flows.cli_upkeep import backfill, check, compact, forget
 from flows.demo import demo
 
-COMMANDS = (replay, run, demo, generate, sql, status, show, check, compact, forget, backfill)
+COMMANDS = (replay, run, demo, generate, sql, status, show, check, parity, compact, forget, backfill)
 
 app = typer.Typer(
     name="journeys",

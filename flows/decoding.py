@@ -32,6 +32,8 @@ def make_file_decoder(config: Config, now_us: int) -> Decoder:
 
 
 def choose_input(rules: InputRules, source: SourceRules) -> InputRules:
-    """Return `[input]` with the source's or its kind's format, if there is one; mapped fields stay with `[input]`'s."""
+    """Return `[input]` with what the source says itself, or its kind; fields mapped there stay with that format."""
     form = source.format or OWN_FORMATS.get(source.kind, "")
-    return replace(rules, format=form, fields={}) if form else rules
+    own = {name: getattr(source, name) for name in ("time_unit", "channel", "event_name") if getattr(source, name)}
+    fields = source.fields if form else {**rules.fields, **source.fields}
+    return replace(rules, format=form or rules.format, fields=fields, **own)

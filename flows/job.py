@@ -56,10 +56,12 @@ def check_settings(folders: Folders, config: Config, metadata: Mapping[str, Any]
                 f"{folders.root} was made with [job] {key} = {metadata[key]}, now it is {getattr(config.job, key)}",
                 remedy=f"set {key} = {metadata[key]}, or replay into a new --warehouse",
             )
-    changed = [name for name, digest in config.fingerprint().items() if metadata["fingerprint"].get(name) != digest]
+    # A source that the warehouse does not know yet is new, and changes nothing that is there.
+    known = metadata["fingerprint"]
+    changed = [name for name, digest in config.fingerprint().items() if known.get(name, digest) != digest]
     if not changed:
         return
-    where = ", ".join(PARTS_OF_CONFIG[name] for name in changed)
+    where = ", ".join(PARTS_OF_CONFIG.get(name, name) for name in changed)
     only_funnels = changed == ["funnels"]
     raise ConfigChangedError(
         f"{folders.root} was made with other settings in {where}; going on would mix two answers",

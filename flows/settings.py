@@ -59,9 +59,10 @@ def load_config(path: Path | None, overrides: Mapping[str, object] = _NO_OVERRID
     """
     document = read_document(path, overrides)
     _refuse_unknown(document, (), TOP_LEVEL)
+    shared = _read_input(document)
     return Config(
         sessions=SessionRules(**_read_section(document, ("sessions",), SESSIONS)),
-        input=_read_input(document),
+        input=shared,
         steps=_read_steps(document),
         stages=_read_stages(document),
         funnels=_read_funnels(document),
@@ -69,7 +70,7 @@ def load_config(path: Path | None, overrides: Mapping[str, object] = _NO_OVERRID
         job=JobRules(**_read_section(document, ("job",), JOB)),
         serve=ServeRules(**_read_section(document, ("serve",), SERVE)),
         log=LogRules(**_read_section(document, ("log",), LOG)),
-        sources=_read_sources(document),
+        sources=_read_sources(document, shared),
         sinks=_read_sinks(document),
     )
 
@@ -103,6 +104,8 @@ def _refuse_unknown(document: Document, path: KeyPath, known: tuple[str, ...]) -
 
 
 def _suggest_key(path: KeyPath, name: str, known: tuple[str, ...]) -> str:
+    if path[:1] == ("source",) and name in FIELDS and name not in known:
+        return f"{name!r} belongs in [source.fields]"
     here = ".".join(str(part) for part in path)
     for section, keys in SECTIONS.items():
         if name in keys and section != here and name not in known:
@@ -121,21 +124,24 @@ def _read_value(document: Document, path: KeyPath, key: Key) -> Any:
 
 def _read_input(document: Document) -> InputRules:
     arguments = _read_section(document, ("input",), INPUT, "fields")
-    fields = _read_section(document, ("input", "fields"), FIELDS)
-    rules = InputRules(**arguments, fields=fields)
-    if rules.format != "fields":
-        return rules
-    place: KeyPath = ("input", "fields") if fields else ("input", "format")
+    rules = InputRules(**arguments, fields=_read_section(document, ("input", "fields"), FIELDS))
+    if rules.format == "fields":
+        _check_mapped(document, ("input",), rules.fields, rules.event_name)
+    return rules
+
+
+def _check_mapped(document: Document, section: KeyPath, fields: Mapping[str, tuple[str, ...]], event_name: str) -> None:
+    """Refuse a mapping that stands alone and leaves out what every event needs."""
+    place: KeyPath = (*section, "fields") if fields else (*section, "format")
     needed = 'with format = "fields" every column has to be mapped: '
     if "event_time" not in fields:
         raise document.fail(place, f"{needed}event_time is missing", 'for instance event_time = "timestamp"')
     if not {"device_id", "user_id"} & fields.keys():
         raise document.fail(place, f"{needed}device_id or user_id is missing", 'for instance user_id = "customer.id"')
-    if not ({"event_name", "event_type"} & fields.keys() or rules.event_name):
+    if not ({"event_name", "event_type"} & fields.keys() or event_name):
         raise document.fail(
             place, f"{needed}event_name is missing", 'for instance event_name = "action", or event_name under [input]'
         )
-    return rules
 
 
 def _read_steps(document: Document) -> tuple[StepRule, ...]:
@@ -156,7 +162,7 @@ def _read_steps(document: Document) -> tuple[StepRule, ...]:
     return tuple(rules)
 
 
-def _read_sources(document: Document) -> tuple[SourceRules, ...]:
+def _read_sources(document: Document, shared: InputRules) -> tuple[SourceRules, ...]:
     entries = document.get(("source",))
     if entries is None:
         return ()
@@ -165,7 +171,11 @@ def _read_sources(document: Document) -> tuple[SourceRules, ...]:
     sources: list[SourceRules] = []
     for number in range(len(entries)):
         path: KeyPath = ("source", number)
-        sources.append(SourceRules(**_read_section(document, path, SOURCE)))
+        arguments = _read_section(document, path, SOURCE, "fields")
+        fields = _read_section(document, (*path, "fields"), FIELDS)
+        sources.append(SourceRules(**arguments, fields=fields))
+        if sources[-1].format == "fields":
+            _check_mapped(document, path, fields, sources[-1].event_name or shared.event_name)
         _check_kind(document, path, sources[-1].kind)
         if any(other.name == sources[-1].name for other in sources[:-1]):
             raise document.fail((*path, "name"), "another source has this name", "give each source a name of its own")

@@ -86,7 +86,8 @@ LOG: Keys = {"format": Key(read_choice("text", "json"))}
 SOURCE: Keys = {
     "name": Key(read_name, required=True),
     "kind": Key(read_choice("kafka", "rabbitmq", "sqs", "eventgrid", "webhook", "collector")),
-    "format": Key(read_choice("segment", "rudderstack", *FORMATS, same={"rudderstack": "segment"})),
+    **{name: INPUT[name] for name in ("format", "time_unit", "channel")},
+    "event_name": Key(read_text),
     "servers": Key(read_text),
     "topics": Key(read_texts(1)),
     "group": Key(read_text),
@@ -107,7 +108,7 @@ SOURCE: Keys = {
     "backlog": Key(read_size(1 << 20, 1 << 40)),
 }
 # By kind of source: what it has to be told (of several names one is enough), and what it may be told beside.
-EVERY_SOURCE = ("name", "kind", "format")
+EVERY_SOURCE = ("name", "kind", "format", "fields", "time_unit", "channel", "event_name")
 SOURCE_KINDS: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
     "kafka": ((("servers",), ("topics",)), ("group", "start", "settings")),
     "rabbitmq": ((("url",), ("queues", "streams")), ("start", "prefetch", "backlog")),
@@ -125,7 +126,7 @@ SINK: Keys = {
     "key": Key(read_choice(*COLUMNS)),
     "settings": Key(read_settings),
 }
-# NAME stands for any name.
+# NAME stands for any name, COLUMN for any of [input.fields].
 STAGE = Key(read_texts(1))
 SECTIONS: dict[str, Keys] = {
     "sessions": SESSIONS,
@@ -139,6 +140,7 @@ SECTIONS: dict[str, Keys] = {
     "serve": SERVE,
     "log": LOG,
     "source": SOURCE,
+    "source.fields": {"COLUMN": Key(read_source_paths)},
     "sink": SINK,
 }
 TOP_LEVEL = tuple(dict.fromkeys(section.split(".")[0] for section in SECTIONS))

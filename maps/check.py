@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -19,12 +16,10 @@ from maps.check_ledger import check_ledger, check_sums
 from maps.check_report import CheckReport, Finding
 from maps.check_sessions import check_events, check_sessions, rebuild_sessions
 from maps.check_work import Work, read_allowance
+from maps.scratch import open_scratch
 from sinks.catalog import create_views
 from sinks.manifest import Manifest, read_manifest
 from sinks.storage import Folders, read_json
-
-MEMORY = "800MB"  # of 1.5 GB: the limit leaves out what DuckDB reads and parses with
-THREADS = 2
 
 __all__ = ["CheckReport", "Finding", "check_warehouse"]
 
@@ -51,28 +46,18 @@ def check_warehouse(folders: Folders) -> CheckReport:
     files = check_files(folders, manifest)
     if files.is_unreadable:
         return CheckReport(manifest.version, manifest.epoch, bool(manifest.complete), (files.finding,))
-    with (
-        tempfile.TemporaryDirectory(prefix="journeys-check-") as beside,
-        closing(_connect(Path(beside), folders, manifest)) as connection,
-    ):
+    with open_scratch() as connection:
+        _show(connection, folders, manifest)
         work = Work(connection, settings.sessions, bool(manifest.complete), read_allowance(manifest))
         findings = (files.finding, *_run(work, settings))
     return CheckReport(manifest.version, manifest.epoch, bool(manifest.complete), findings)
 
 
-def _connect(beside: Path, folders: Folders, manifest: Manifest) -> duckdb.DuckDBPyConnection:
-    # On disk, so that what does not fit into the memory is packed and put aside.
-    connection = duckdb.connect(str(beside / "check.duckdb"))
-    connection.execute(f"SET memory_limit = '{MEMORY}'")
-    connection.execute(f"SET threads = {THREADS}")
-    connection.execute("SET temp_directory = $folder", {"folder": str(beside / "spilled")})
-    connection.execute("SET preserve_insertion_order = false")
-    connection.execute("SET TimeZone = 'UTC'")
+def _show(connection: duckdb.DuckDBPyConnection, folders: Folders, manifest: Manifest) -> None:
     create_views(connection, folders, manifest)
     # Tables of the recomputation have a schema of their own, as views may bear the same names.
     connection.execute("CREATE SCHEMA recomputed")
     connection.execute("SET search_path = 'recomputed,main'")
-    return connection
 
 
 def _run(work: Work, settings: _Settings) -> list[Finding]:

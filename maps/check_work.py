@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from typing import Any
 
 import duckdb
-import polars as pl
 
 from config import SessionRules
 from maps.check_report import Finding
+from maps.scratch import fetch_rows
 from sinks.manifest import Manifest
 
 EXAMPLES = 10
@@ -75,9 +74,7 @@ class Work:
 
     def fetch(self, query: str) -> list[dict[str, Any]]:
         """Fetch rows as JSON values."""
-        frame = pl.from_arrow(self.connection.sql(query).to_arrow_table())
-        rows = frame.to_dicts() if isinstance(frame, pl.DataFrame) else []
-        return [{name: _to_json(value) for name, value in row.items()} for row in rows]
+        return fetch_rows(self.connection, query)
 
     def list_wrong(self, name: str, query: str, note: str = "") -> Finding:
         """Make a finding of a query whose every row is wrong."""
@@ -95,15 +92,3 @@ class Work:
                 SELECT 'only in the recomputation' AS difference, * FROM (({expected}) EXCEPT ALL ({table}))""",
             "rows of the table that the events do not give, and rows that they give and the table lacks",
         )
-
-
-def _to_json(value: object) -> Any:
-    if isinstance(value, (date, datetime)):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if isinstance(value, list):
-        return [_to_json(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _to_json(item) for key, item in value.items()}
-    return value

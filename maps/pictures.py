@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from events.schema import END, START
+from maps.parity_report import ParityReport, tell_time
 from maps.pictures_live import describe_live, draw_partitions
 from maps.status import LedgerRow, WarehouseStatus
 
@@ -134,6 +135,16 @@ def draw_ledger(rows: Sequence[LedgerRow], total: LedgerRow) -> RenderableType:
     for row in (*rows, total) if len(rows) > 1 else rows:
         style = "bold" if row is total else ""
         table.add_row(row.source_partition, *(f"{getattr(row, name):,}" for name in counts), style=style)
+    return table
+
+
+def draw_parity(report: ParityReport) -> RenderableType:
+    """Draw how many rows of each table two warehouses have, and how many one of them alone."""
+    scope = f"what had settled by {tell_time(report.until)}" if report.until is not None else "everything"
+    table = _table(f"Parity, {scope}", "table", "rows left", "rows right", "only left", "only right")
+    for one in report.tables:
+        counts = (one.rows_left, one.rows_right, one.only_left, one.only_right)
+        table.add_row(one.table, *(f"{count:,}" for count in counts), style="red" if one.differs else "")
     return table
 
 

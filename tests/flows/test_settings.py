@@ -86,6 +86,12 @@ topics = ["events"]
 group = "analytics"
 start = 2026-01-31T06:00:00Z
 format = "cloudevents"
+time_unit = "s"
+channel = "shop"
+event_name = "Order"
+[source.fields]
+user_id = "data.customer"
+page = ["data.page", "subject"]
 [source.settings]
 "security.protocol" = "SSL"
 "socket.keepalive.enable" = true
@@ -179,6 +185,10 @@ def test_every_key_reaches_its_setting(tmp_path: Path) -> None:
             group="analytics",
             start="2026-01-31T06:00:00+00:00",
             format="cloudevents",
+            fields={"user_id": ("data.customer",), "page": ("data.page", "subject")},
+            time_unit="s",
+            channel="shop",
+            event_name="Order",
             settings={"security.protocol": "SSL", "socket.keepalive.enable": "true"},
         ),
         SourceRules(
@@ -214,42 +224,11 @@ def test_every_key_reaches_its_setting(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ('name = "a b"', r"should be a name of letters"),
-        ('name = "web"\nstart = "soon"', r'should be "earliest", "latest" or a time'),
-        ('name = "web"\nsettings = { a = [1] }', r"should be a table of texts and numbers \(a is neither\)"),
-        ('name = "web"\nkind = "rabbit"', r"should be one of"),
-        ('nome = "web"', r"unknown key"),
-    ],
-)
-def test_mistakes_in_a_source_are_told(tmp_path: Path, line: str, told: str) -> None:
-    text = f'[[source]]\nservers = "s"\ntopics = ["t"]\n{line}\n'
-    with pytest.raises(ConfigError, match=told):
-        load_config(write(tmp_path, text))
-
-
-def test_source_knows_the_keys_of_its_kind_alone(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"journey.toml:6: source\[0\].url = \"u\": not a key of .* 'kafka'"):
-        load_config(
-            write(tmp_path, '[[source]]\nname = "w"\nkind = "kafka"\nservers = "s"\ntopics = ["t"]\nurl = "u"\n')
-        )
-    with pytest.raises(ConfigError, match=r"the key 'queues' or 'streams' is missing"):
-        load_config(write(tmp_path, '[[source]]\nname = "w"\nkind = "rabbitmq"\nurl = "u"\n'))
-
-
-def test_two_sources_of_one_name_are_an_error(tmp_path: Path) -> None:
-    source = '[[source]]\nname = "web"\nservers = "s"\ntopics = ["t"]\n'
-    with pytest.raises(ConfigError, match="another source has this name"):
-        load_config(write(tmp_path, source * 2))
-
-
 def test_full_example_names_every_key() -> None:
     """Guards the test above: a key added to the table has to be added there."""
     found = {tuple(part for part in path if isinstance(part, str)) for path in locate_keys(FULL)}
     for key in list_keys():
-        if not key.startswith("input.fields."):
+        if not key.startswith(("input.fields.", "source.fields.")):
             named = tuple(key.split("."))
             spelled = {named, *((named[0], name, *named[2:]) for name in ("purchase", "a.b", "Awareness"))}
             assert spelled & found, key

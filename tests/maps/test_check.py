@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from maps.check import CheckReport, check_warehouse
 from sinks.manifest import read_manifest
 from sinks.storage import Folders
 from tests.sample_warehouse import get_finished, get_stopped
-
-Change = Callable[[pl.DataFrame], pl.DataFrame]
+from tests.support.tampering import Change, add_to_first, drop_last, repeat_first, set_first, tamper
 
 
 @pytest.fixture
@@ -32,40 +30,8 @@ def stopped(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Folders
     return Folders(shutil.copytree(get_stopped(tmp_path_factory), tmp_path / "warehouse"))
 
 
-def tamper(folders: Folders, table: str, change: Change) -> None:
-    """Rewrite the largest committed file of a table."""
-    file = max(read_manifest(folders).files[table], key=lambda file: file.rows)
-    path = folders.root / file.path
-    change(pl.read_parquet(path, hive_partitioning=False)).write_parquet(path)
-
-
 def list_failed(report: CheckReport) -> list[str]:
     return [finding.name for finding in report.findings if not finding.ok]
-
-
-def drop_last(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.head(-1)
-
-
-def repeat_first(frame: pl.DataFrame) -> pl.DataFrame:
-    return pl.concat([frame.head(1), frame])
-
-
-def set_first(column: str, value: object) -> Change:
-    """Change one value of the first row."""
-    return lambda frame: frame.with_columns(
-        pl.when(pl.int_range(pl.len()) == 0)
-        .then(pl.lit(value))
-        .otherwise(pl.col(column).cast(pl.String) if isinstance(value, str) else pl.col(column))
-        .alias(column)
-    )
-
-
-def add_to_first(column: str, amount: float) -> Change:
-    """Add to one value of the first row."""
-    return lambda frame: frame.with_columns(
-        pl.when(pl.int_range(pl.len()) == 0).then(pl.col(column) + amount).otherwise(pl.col(column)).alias(column)
-    )
 
 
 def test_finished_replay_is_right(finished: Folders) -> None:
