@@ -11,8 +11,11 @@ import pytest
 
 from errors import FormatError
 from events.schema import TABLES, empty
+from sinks.compaction import plan_merges
+from sinks.forgetting import Target, rewrite_files
 from sinks.kafka_topic import write_lines
 from sinks.manifest import DataFile, Manifest
+from sinks.rewriting import write_data
 from sinks.sent import (
     Commit,
     find_place,
@@ -103,3 +106,32 @@ def test_rows_are_lines_of_plain_json() -> None:
     bars = pl.DataFrame([{"seconds_histogram": [{"bucket": 1, "n": 2}]}])
     assert json.loads(next(write_lines(bars, "2026-01-05")))["seconds_histogram"] == [{"bucket": 1, "n": 2}]
     assert list(write_lines(empty("sessions").drop("dt"), "2026-01-05")) == []
+
+
+def test_commit_that_waits_is_told_from_a_file_in_which_a_person_was_forgotten(tmp_path: Path) -> None:
+    folders = Folders(tmp_path)
+    folders.make()
+    rows = pl.DataFrame({"session_id": ["1", "2"], "person_id": ["gone", "stays"]})
+    frame = pl.concat([empty("sessions").drop("dt"), rows], how="diagonal_relaxed")
+    written = write_data(folders, "sessions", "2026-01-05", "w00-00001-0000002-00001", frame)
+    manifest = Manifest(files={"sessions": (written,)}, parts={"w00": 3})
+    done = rewrite_files(folders, manifest, Target("gone", frozenset(["gone"])))
+    (commit,) = list_commits(Manifest(files=done.files), ["sessions"], {"w00": 2})
+    (file,) = commit.files["sessions"]
+    assert (commit.name, file.rows, file.path != written.path) == ("w00/3", 1, True)
+    assert list_commits(Manifest(files=done.files), ["sessions"], {"w00": 3}) == []
+
+
+def test_what_a_topic_waits_for_is_not_merged(tmp_path: Path) -> None:
+    folders = Folders(tmp_path)
+    folders.make()
+    frame = pl.concat(
+        [empty("sessions").drop("dt"), pl.DataFrame({"session_id": ["1"], "person_id": ["p"]})], how="diagonal_relaxed"
+    )
+    files = tuple(
+        write_data(folders, "sessions", "2026-01-05", f"w00-00001-{number:07d}-00001", frame) for number in range(4)
+    )
+    manifest = Manifest(files={"sessions": files}, parts={"w00": 4})
+    assert list(plan_merges(folders, "sessions", manifest, 1 << 30, 1 << 30)) == [files]
+    prepare_positions(folders, ["a"], Manifest(parts={"w00": 2}))
+    assert list(plan_merges(folders, "sessions", manifest, 1 << 30, 1 << 30)) == [files[:2]]
