@@ -19,9 +19,11 @@ from typing import Any
 from bench.live_latency import measure_latency
 from bench.live_load import make_load, make_topics, send
 from bench.live_parity import prove
-from bench.live_speed import measure_speed
+from bench.live_speed import measure_peer, measure_speed
 from bench.make_data import DEFAULT_FOLDER
 from tests.brokers.kafka import KafkaBroker
+
+PEER_RECORDS = 200_000
 
 
 def parse() -> argparse.Namespace:
@@ -36,6 +38,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--restarts", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--runs", type=int, default=1, help="of --throughput")
+    parser.add_argument(
+        "--quix", default="", metavar="PYTHON", help="one that has quixstreams: the peer of --throughput"
+    )
     parser.add_argument("--snapshot", type=float, default=1.0, help="seconds, of --latency")
     parser.add_argument("--seconds", type=float, default=60.0, help="of --latency")
     parser.add_argument("--lateness", default="0s", help="of --latency")
@@ -60,6 +65,9 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             elif name == "throughput":
                 send(broker.bootstrap, load)
                 found[name] = measure_speed(broker.bootstrap, load, home, given.workers, given.runs)
+                if given.quix:
+                    records = min(PEER_RECORDS, given.events)
+                    found[name]["quix"] = measure_peer(broker.bootstrap, load, home, given.quix, records)
             else:
                 found[name] = measure_latency(broker.bootstrap, home, given.snapshot, given.seconds, given.lateness)
         print(json.dumps({name: found[name]}, indent=1), flush=True)

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from bench.live_load import PARTITIONS, Load, write_config
 from clock import read_stopwatch
@@ -48,4 +49,22 @@ def measure_speed(servers: str, load: Load, folder: Path, workers: int, runs: in
         found["runs"].append(json.loads(ended.stdout.splitlines()[-1]))
     best = max(run["events_per_s"] for run in found["runs"])
     found["ratio"] = round(best / max(found["plain"]), 3)
+    return found
+
+
+def measure_peer(servers: str, load: Load, folder: Path, python: str, records: int) -> dict[str, Any]:
+    """Let Quix Streams compute sessions of the first records of each partition, keyed by person, in a topic of its own."""
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
+    admin.create_topics([NewTopic("keyed", num_partitions=4, replication_factor=1)])["keyed"].result(60)
+    producer = Producer({"bootstrap.servers": servers, "log_level": 0, "queue.buffering.max.messages": 2_000_000})
+    lines = [line for part in load for line in part.read(0, records / sum(one.records for one in load))]
+    for line in lines:
+        record = json.loads(line)
+        producer.produce("keyed", line, record["userId"] or record["anonymousId"])
+    producer.flush(300)
+    command = [python, "bench/peer_quix.py", servers, "keyed", str(len(lines)), str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise RuntimeError(ended.stderr)
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     return found
