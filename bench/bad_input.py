@@ -2,7 +2,8 @@
 
     python -m bench.bad_input --records 100000
 
-The damaged file is replayed with two sizes of block and the good records alone once. Exit code 1 unless every record is
+The damaged file is replayed with two sizes of block, with the compiled scanner of lines and without it, and the good
+records alone once. Exit code 1 unless every record is
 counted once, every dead letter has the reason, place and bytes that it must have, and all other tables are the same.
 """
 
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clock import read_stopwatch
+from events.scanning import load_scanner
 from tests.support.damage import BLANK_LINE, DEAD, KEPT, ODD
 from tests.support.mixing import Mixture, Tables, count_ledger, find_differences, list_dead, mix, replay_lines
 
@@ -37,7 +39,9 @@ def main() -> int:
     size = sum(map(len, mixture.lines)) / 1e6
     console.print(f"{len(mixture.lines):,} lines, {size:,.0f} MB, {len(DEAD) + len(ODD)} kinds of damage")
     with tempfile.TemporaryDirectory() as folder:
-        large, small = (replay_lines(mixture.lines, Path(folder) / str(block), block) for block in BLOCKS)
+        large = replay_lines(mixture.lines, Path(folder) / "large", BLOCKS[0])
+        console.print(f"from here on with the scanner: {load_scanner()}")
+        small = replay_lines(mixture.lines, Path(folder) / "small", BLOCKS[1])
         alone = replay_lines(mixture.without_dead(), Path(folder) / "alone", BLOCKS[0])
     failures = check(mixture, large, small, alone)
     console.print(_count_fates(mixture))

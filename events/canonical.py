@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from config import InputRules
-from events.hashing import hash_strings, read_first_bytes, to_hex
+from events.hashing import I64, hash_strings, read_first_bytes, to_hex
 from events.presets import MAPPED
 from events.raw import WHOLE, RawBlock, read_raw
 from events.rejects import explain_unreadable, find_nested
@@ -18,6 +17,11 @@ from events.schema import CODED, CODED_COLUMNS, DEAD_LETTERS, END, START, UTC
 from events.times import EARLIEST_US, LATEST_US, parse_times
 
 TEXT_COLUMNS = tuple(name for name in MAPPED if name not in ("event_id", "event_time", "received_at"))
+# The columns of decoded events, in their order.
+ORDER = (
+    *("event_id", "event_time", "received_at", "person_id", *TEXT_COLUMNS),
+    *("step", "source", "source_partition", "source_position", "person_hash"),
+)
 IS_BRACKET = np.isin(np.arange(256), list(b"([{"))
 
 
@@ -71,14 +75,13 @@ def canonicalise(
         dead = _bury(work.filter(~good), block, rules)
         work = work.filter(good)
     if block.received is not None:
-        work = work.with_columns(_fill_received(work, block.received))
+        work = work.with_columns(fill_received(work["received"], work["line"].to_numpy(), block.received))
     return Decoded(block, _finish(work, block, step), work["line"], dead, text.height)
 
 
-def _fill_received(work: pl.DataFrame, moments: npt.NDArray[np.int64]) -> pl.Series:
-    """Take the moment when a record came where it does not say itself; n -> n."""
-    known, lines = work["received"], work["line"].to_numpy()
-    came = pl.Series("received", moments if lines.size == moments.size else moments[lines])
+def fill_received(known: pl.Series, lines: I64, moments: I64) -> pl.Series:
+    """Take the moment when a record came where it does not say itself; n -> n, `lines` are those of the rows."""
+    came = pl.Series(known.name, moments if lines.size == moments.size else moments[lines])
     return came if known.null_count() == known.len() else known.fill_null(came)
 
 
@@ -214,15 +217,16 @@ def _finish(work: pl.DataFrame, block: RawBlock, step: pl.Expr | None) -> pl.Dat
             *(typed[name] for name in ("event_id", "event_time", *received, "person_id")),
             *texts,
             found.alias("step"),
-            _repeat("source", block.source, work.height),
-            _repeat("source_partition", block.partition, work.height),
+            repeat("source", block.source, work.height),
+            repeat("source_partition", block.partition, work.height),
             (typed["line"] + block.first_position).alias("source_position"),
             typed["person_hash"],
         ]
     )
 
 
-def _repeat(name: str, value: str, count: int) -> pl.Series:
+def repeat(name: str, value: str, count: int) -> pl.Series:
+    """Make a column of categories that has one value in all rows."""
     return pl.Series(name, [value], dtype=pl.String).cast(CODED).new_from_index(0, count)
 
 

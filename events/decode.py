@@ -12,7 +12,8 @@ from events.csvrows import read_rows
 from events.formats.lines import TextRows, read_lines
 from events.ndjson import read_ndjson
 from events.presets import Mapping, build_mapping
-from events.raw import RAW_KEPT, RawBlock, read_raw
+from events.raw import RAW_KEPT, RawBlock, find_oversized, read_raw
+from events.scanning import Scanning
 from events.schema import CANONICAL, DEAD_LETTERS
 from events.steps import compile_steps
 from events.tabular import select_text
@@ -20,18 +21,33 @@ from events.tabular import select_text
 Decoder = Callable[[RawBlock], Decoded]
 
 
-def make_decoder(rules: InputRules, steps: Sequence[StepRule], now_us: int) -> Decoder:
-    """Return the pure function from a raw block to its events and dead letters."""
+def make_decoder(rules: InputRules, steps: Sequence[StepRule], now_us: int, scanned: bool = True) -> Decoder:
+    """Return the pure function from a raw block to its events and dead letters.
+
+    `scanned`: use the compiled scanner where it is there; what comes out is the same without it.
+    """
     mapping = build_mapping(rules)
     step = compile_steps(steps) if steps else None
+
+    def read_lines_of(block: RawBlock, raws: list[bytes], numbers: list[int]) -> Decoded:
+        payload = b"\n".join(raws) + b"\n"
+        text, rows = read_ndjson(payload, mapping, rules.max_record_bytes, len(raws))
+        if text.height == 0:
+            return _find_nothing(block, pl.DataFrame(schema=DEAD_LETTERS))
+        lines = numbers if rows is None else [numbers[row] for row in rows]
+        return canonicalise(text, lines, block, rules, step, now_us)
+
+    scanning = Scanning(rules, step, now_us, read_lines_of)
 
     def decode(block: RawBlock) -> Decoded:
         if block.oversized:
             return _bury_oversized(block)
+        decoded = scanning.decode(block) if scanned else None
+        if decoded is not None:
+            return decoded
         text, lines, early = _read_text(block, mapping, rules)
         if text.height == 0:
-            empty = pl.DataFrame(schema={**CANONICAL, "person_hash": pl.UInt64})
-            return Decoded(block, empty, pl.Series([], dtype=pl.Int64), early, early.height)
+            return _find_nothing(block, early)
         decoded = canonicalise(text, lines, block, rules, step, now_us)
         if early.height == 0:
             return decoded
@@ -41,11 +57,15 @@ def make_decoder(rules: InputRules, steps: Sequence[StepRule], now_us: int) -> D
     return decode
 
 
+def _find_nothing(block: RawBlock, dead: pl.DataFrame) -> Decoded:
+    empty = pl.DataFrame(schema={**CANONICAL, "person_hash": pl.UInt64})
+    return Decoded(block, empty, pl.Series([], dtype=pl.Int64), dead, dead.height)
+
+
 def _bury_oversized(block: RawBlock) -> Decoded:
     payload = block.payload if isinstance(block.payload, bytes) else b""
     dead = make_dead_letters(block, [_describe_large(block.limit)], [0], [payload[:RAW_KEPT]])
-    empty = pl.DataFrame(schema={**CANONICAL, "person_hash": pl.UInt64})
-    return Decoded(block, empty, pl.Series([], dtype=pl.Int64), dead, 1)
+    return _find_nothing(block, dead)
 
 
 def _describe_large(limit: int) -> tuple[str, str]:
@@ -80,17 +100,6 @@ def _read_text(
     numbers = sorted(reasons)
     dead = make_dead_letters(block, [reasons[i] for i in numbers], numbers, read_raw(block, numbers))
     return rows.frame, rows.lines, dead
-
-
-def find_oversized(payload: bytes, limit: int) -> list[int]:
-    """Return the numbers of the lines longer than `limit` bytes, looking at one newline a stretch."""
-    start, end = 0, len(payload)
-    while end - start > limit:
-        newline = payload.rfind(b"\n", start, start + limit + 1)
-        if newline < 0:
-            return [i for i, line in enumerate(payload.split(b"\n")) if len(line) > limit]
-        start = newline + 1
-    return []
 
 
 def _read_csv(block: RawBlock, mapping: Mapping) -> tuple[pl.DataFrame, list[int] | None, pl.DataFrame]:

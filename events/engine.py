@@ -7,6 +7,9 @@ from functools import cached_property
 
 import duckdb
 
+# Before 2.0 a line that ends where a value should begin takes the line below it along.
+MIXES_LINES = int(duckdb.__version__.split(".")[0]) < 2
+
 
 class Engine(threading.local):
     """Holds this thread's connection."""

@@ -51,8 +51,7 @@ def to_hex(high: U64, low: U64) -> pl.Series:
         return pl.Series([], dtype=pl.String)
     pairs = np.empty((n, 2), dtype=">u8")
     pairs[:, 0], pairs[:, 1] = high, low
-    digits = _TWO_DIGITS[pairs.view(np.uint8)]
-    text = np.ascontiguousarray(digits).view(np.uint32).reshape(n, 8)
+    text = _FOUR_DIGITS[pairs.view("<u2")]
     # A string view is its length, first four bytes, buffer and offset: made here, nothing is copied again.
     views = np.zeros((n, 4), dtype=np.uint32)
     views[:, 0], views[:, 1], views[:, 3] = 32, text[:, 0], np.arange(0, 32 * n, 32, dtype=np.uint32)
@@ -127,4 +126,6 @@ def _absorb_words(state: U64, text: npt.NDArray[np.uint8], starts: I64, lengths:
 
 
 _KEEP = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype=np.uint64)
-_TWO_DIGITS = np.frombuffer("".join(f"{value:02x}" for value in range(256)).encode(), dtype=np.uint16)
+_PAIRS = np.frombuffer("".join(f"{value:02x}" for value in range(256)).encode(), dtype="<u2").astype(np.uint32)
+# Of two bytes, read as a little-endian number, their four digits.
+_FOUR_DIGITS = (_PAIRS[None, :] | (_PAIRS[:, None] << np.uint32(16))).ravel()

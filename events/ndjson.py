@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from functools import cached_property
 
+import numpy as np
 import polars as pl
 
 from events.arrow import read_table
-from events.engine import Engine
+from events.engine import MIXES_LINES, Engine
 from events.presets import Mapping, quote
 from events.raw import count_newlines
 
@@ -63,12 +65,35 @@ def read_ndjson(
     lines = lines or count_newlines(payload) + (not payload.endswith(b"\n") and len(payload) > 0)
     frame = _query(payload, mapping, limit)
     if frame.height == lines:
-        return frame, None
-    numbered = [(i, line) for i, line in enumerate(payload.split(b"\n")) if line.strip(BLANK)]
-    if frame.height == len(numbered):
-        return frame, [i for i, _ in numbered]
-    # The reader found other lines than we do: it is asked again by halves, to see where.
-    return _read_halves([line for _, line in numbered], mapping, limit), [i for i, _ in numbered]
+        return _read_neighbours(frame, lambda: payload.split(b"\n"), mapping, limit), None
+    numbers, texts = [], []
+    for number, line in enumerate(payload.split(b"\n")):
+        if line.strip(BLANK):
+            numbers.append(number)
+            texts.append(line)
+    if frame.height != len(texts):
+        # The reader found other lines than we do: it is asked again by halves, to see where.
+        frame = _read_halves(texts, mapping, limit)
+    return _read_neighbours(frame, lambda: texts, mapping, limit), numbers
+
+
+def _read_neighbours(
+    frame: pl.DataFrame, read_lines: Callable[[], list[bytes]], mapping: Mapping, limit: int
+) -> pl.DataFrame:
+    """Read again, apart from it, each line that gave no time below one that gave none either."""
+    if not MIXES_LINES or frame.height < 2:
+        return frame
+    missing = frame["event_time"].is_null().to_numpy()
+    rows = np.flatnonzero(missing[1:] & missing[:-1]) + 1
+    if not rows.size:
+        return frame
+    lines = read_lines()
+    again = _query(b"\n{}\n".join([lines[row] for row in rows]), mapping, limit)
+    if again.height != 2 * rows.size - 1:
+        again = pl.concat([_read_halves([text], mapping, limit) for row in rows for text in (lines[row], b"{}")])
+    place = np.arange(frame.height)
+    place[rows] = frame.height + 2 * np.arange(rows.size)
+    return pl.concat([frame, again], rechunk=True)[pl.Series(place.astype(np.uint32))]
 
 
 def _read_halves(lines: list[bytes], mapping: Mapping, limit: int) -> pl.DataFrame:

@@ -77,3 +77,14 @@ def count_newlines(text: bytes) -> int:
     """Count the newlines in a block, piece by piece in the cache: faster than `bytes.count` where they are many."""
     array = np.frombuffer(text, dtype=np.uint8)
     return sum(int(np.count_nonzero(array[at : at + PIECE] == NEWLINE)) for at in range(0, array.size, PIECE))
+
+
+def find_oversized(payload: bytes, limit: int) -> list[int]:
+    """Return the numbers of the lines longer than `limit` bytes, looking at one newline a stretch."""
+    start, end = 0, len(payload)
+    while end - start > limit:
+        newline = payload.rfind(b"\n", start, start + limit + 1)
+        if newline < 0:
+            return [i for i, line in enumerate(payload.split(b"\n")) if len(line) > limit]
+        start = newline + 1
+    return []

@@ -11,6 +11,7 @@ from pathlib import Path
 from clock import Clock, read_system_clock, to_us
 from config import Config
 from errors import ConfigError, RecoveryError
+from events.scanning import ENDLESS, start_loading
 from flows.compacting import compacting
 from flows.decoding import make_decoders
 from flows.graph import MERGES
@@ -25,6 +26,7 @@ from flows.sending import make_senders
 from sinks.manifest import clean_up
 from sinks.parquet import SinkRules, WarehouseSink
 from sinks.storage import Folders
+from sources.http_receiver import HttpReceiver
 from sources.live import LivePart, LiveSource
 from sources.pacing import Progress
 from sources.receiving import receiving
@@ -62,6 +64,7 @@ def run_live(options: LiveOptions, config: Config, watch: Watcher | None = None)
     if not config.sources:
         raise ConfigError("there is no [[source]] to read from", remedy="add one to journey.toml: see docs/live.md")
     folders = Folders(options.warehouse)
+    start_loading(ENDLESS)
     with Monitor(config, options.journal, options.clock, watch) as monitor, hold_warehouse(folders, "journeys run"):
         around = Surroundings(config.input.max_record_bytes, options.clock, folders.inboxes, config.input)
         sources = find_sources(config, options.variables, around)
@@ -87,6 +90,7 @@ def _run(
         config,
         folders,
     )
+    monitor.receivers = [one for one in sources.receivers if isinstance(one, HttpReceiver)]
     growth = Growth(sources.parts, sources.looks, options.look_every_s)
     source, sink = _prepare(job, growth, monitor, Progress())
     failures: list[Exception] = []

@@ -13,6 +13,7 @@ from config import Config, InputRules, SourceRules, TopicRules
 from errors import ConfigError
 from flows.decoding import choose_input
 from flows.growth import Look
+from sources.collector import make_collector
 from sources.inbox import Inbox
 from sources.inbox_feed import InboxPart, choose_folder
 from sources.kafka import KafkaPart
@@ -20,6 +21,7 @@ from sources.kafka_messages import find_wanted
 from sources.kafka_topics import PATIENCE_S, list_partitions
 from sources.live import LivePart
 from sources.receiving import Receiver
+from sources.webhook import make_webhook
 
 Rules = TypeVar("Rules", SourceRules, TopicRules)
 LOOK_S = 1.0  # a stop waits for no longer than that
@@ -74,7 +76,19 @@ def _add_inbox(rules: SourceRules, queue: str, around: Surroundings, found: Sour
     return inbox
 
 
-FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {"kafka": _find_kafka}
+def _find_collector(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    found.receivers.append(make_collector(rules, _add_inbox(rules, "collector", around, found), around.clock))
+
+
+def _find_webhook(rules: SourceRules, around: Surroundings, found: Sources) -> None:
+    found.receivers.append(make_webhook(rules, _add_inbox(rules, "webhook", around, found), around.clock))
+
+
+FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {
+    "kafka": _find_kafka,
+    "collector": _find_collector,
+    "webhook": _find_webhook,
+}
 
 
 def fill_in(rules: Rules, environment: Mapping[str, str]) -> Rules:

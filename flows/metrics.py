@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from maps.ledger import OUTCOMES
 from maps.standing import Standing
+from sources.http_receiver import HttpReceiver
 
 if TYPE_CHECKING:
     from flows.monitor import Monitor
@@ -44,6 +45,7 @@ class JobCollector(Collector):
         yield from measure_partitions(standing)
         yield from measure_job(standing)
         yield from self._measure_tables()
+        yield from count_answers(self.monitor.receivers)
 
     def _describe_build(self) -> Iterator[Metric]:
         names = ("version", "python", "bytewax")
@@ -73,6 +75,23 @@ class JobCollector(Collector):
         for outcome in ("done", "failed"):
             ended.add_metric([outcome], self.monitor.compactions[outcome])
         yield from (rows, files, ended)
+
+
+def count_answers(receivers: Iterable[HttpReceiver]) -> Iterator[Metric]:
+    """Yield what sources over HTTP answered, and what they left out."""
+    answers = CounterMetricFamily(
+        "journeys_http_answers_total", "Requests of this run by what they were answered.", labels=["source", "status"]
+    )
+    repeated = CounterMetricFamily(
+        "journeys_http_repeated_total",
+        "Records left out in this run, as they were delivered before.",
+        labels=["source"],
+    )
+    for receiver in receivers:
+        for status, count in sorted(receiver.answers.copy().items()):
+            answers.add_metric([receiver.name, str(status)], count)
+        repeated.add_metric([receiver.name], receiver.committer.repeated if receiver.committer else 0)
+    yield from (answers, repeated)
 
 
 def measure_partitions(standing: Standing) -> Iterator[Metric]:

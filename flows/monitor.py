@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from threading import Event
 from types import TracebackType
 
@@ -18,6 +18,7 @@ from maps.standing import PartitionStanding, Standing, name_file, read_standing,
 from serving import HttpServer
 from sinks.manifest import Manifest, read_manifest
 from sinks.storage import Folders, write_atomically
+from sources.http_receiver import HttpReceiver
 from sources.pacing import Progress
 
 SAY_EVERY_S = 10.0
@@ -53,6 +54,7 @@ class Monitor:
         self.idle: dict[str, bool] = {}
         self.compactions: Counter[str] = Counter()
         self.server: HttpServer | None = None
+        self.receivers: Sequence[HttpReceiver] = ()
 
     def __enter__(self) -> Monitor:
         if self.config.serve.listen:

@@ -21,6 +21,7 @@ from clock import Clock, read_stopwatch, read_system_clock, to_us
 from config import Config
 from errors import RecoveryError, UsageError, WarehouseError
 from events.formats.registry import reads_tabs
+from events.scanning import start_loading
 from flows.decoding import make_file_decoder
 from flows.graph import MERGES, SINK_STEP, SOURCE_STEP, build_flow
 from flows.job import check_settings, load_lanes, read_metadata, write_metadata
@@ -129,6 +130,7 @@ class Job:
         known = load_lanes(metadata) if positions else ()
         notes = check_lanes(known, {name: (at.file, at.offset) for name, at in positions.items()})
         found = find_files(self.options.patterns, reads_tabs(self.config.input.format))
+        start_loading(sum(file.size for file in found))
         lanes = plan_lanes(found, known, decode, self.config.input.lanes, self.config.sessions.allowed_lateness)
         inputs = digest_inputs(lanes)
         piped = any(entry.file.path == STDIN for lane in lanes for entry in lane.files)
@@ -285,6 +287,7 @@ def _run_member(options: ReplayOptions, config: Config, folders: Folders, watch:
     """A further process of a cluster: the first one prepares, publishes and finishes."""
     metadata = read_metadata(folders)
     lanes = load_lanes(metadata)
+    start_loading(sum(entry.file.size for lane in lanes for entry in lane.files))
     member = Job(options, config, folders)
     decode = make_file_decoder(config, to_us(options.clock()))
     source = FileSource(lanes, decode, config, member.stop.is_set, member.note_durable)

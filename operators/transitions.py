@@ -5,11 +5,23 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from events.schema import CODED, END, START, UTC, Schema
-from operators.columns import I64, Dense, count_groups, mark_changes, pick, read_codes, read_us, renumber
+from events.schema import CODED, END, START, TRANSITIONS, UTC, Schema
+from operators.columns import (
+    I64,
+    Dense,
+    count_groups,
+    list_runs,
+    mark_changes,
+    pick,
+    read_codes,
+    read_us,
+    renumber,
+    to_utc,
+)
 
 BUCKETS_PER_DOUBLING = 8
 ZERO_BUCKET = -1000  # no time passed
+NO_BUCKET = -1001  # no time to measure
 HOUR_US = 3_600_000_000
 KEYS = ("hour", "channel", "from_step", "to_step")
 COUNTED: Schema = {
@@ -101,19 +113,53 @@ def find_buckets(micros: I64) -> I64:
 
 def merge_transitions(parts: list[pl.DataFrame]) -> pl.DataFrame:
     """Sum counted parts into rows of the `transitions` table with `dt`, sorted by its keys."""
-    counted = pl.concat(parts).group_by(*KEYS, "bucket").agg(pl.col("n").sum(), pl.col("micros").sum())
-    bars = pl.struct("bucket", "n").sort_by("bucket").filter(pl.col("bucket").sort_by("bucket").is_not_null())
-    merged = (
-        counted.group_by(KEYS)
-        .agg(pl.col("n").sum().alias("transitions"), pl.col("micros").sum(), bars.alias("seconds_histogram"))
-        .with_columns(pl.col("channel", "from_step", "to_step").cast(pl.String))
-        .sort(KEYS)
+    counted = pl.concat(parts, rechunk=True)
+    if counted.height == 0:
+        return pl.DataFrame(schema={**TRANSITIONS, "dt": pl.Date})
+    hours, bars = read_us(counted["hour"]), counted["bucket"].fill_null(NO_BUCKET).to_numpy().astype(np.int64)
+    ranks = [_rank(counted[name]) for name in KEYS[1:]]
+    order, packed = _sort([hours // HOUR_US, *(rank.numbers for rank in ranks), bars])
+    # Rows of equal key and bucket are one bar, and bars of equal key are one row.
+    first = np.flatnonzero(mark_changes(packed))
+    rows, bar = order[first], bars[order[first]]
+    n, micros = (np.add.reduceat(counted[name].to_numpy()[order], first) for name in ("n", "micros"))
+    keys = [hours, *(rank.numbers for rank in ranks)]
+    begin = np.flatnonzero(np.logical_or.reduce([mark_changes(key[rows]) for key in keys]))
+    drawn = bar != NO_BUCKET
+    histogram = pl.DataFrame({"bucket": bar[drawn].astype(np.int32), "n": n[drawn]}).to_struct()
+    hour = to_utc(hours[rows[begin]])
+    return pl.DataFrame(
+        {
+            "hour": hour,
+            **{name: pick(rank.names, rank.numbers[rows[begin]]) for name, rank in zip(KEYS[1:], ranks, strict=True)},
+            "transitions": np.add.reduceat(n, begin),
+            # NumPy divides; Polars multiplies by the inverse, which is off in the last bit.
+            "total_seconds": np.add.reduceat(micros, begin) / 1e6,
+            "seconds_histogram": list_runs(histogram, np.add.reduceat(drawn.astype(np.int64), begin)),
+            "dt": hour.dt.date(),
+        },
     )
-    return merged.select(
-        *KEYS,
-        "transitions",
-        # NumPy divides; Polars multiplies by the inverse, which is off in the last bit.
-        pl.Series("total_seconds", merged["micros"].to_numpy() / 1e6),
-        "seconds_histogram",
-        pl.col("hour").dt.date().alias("dt"),
-    )
+
+
+def _rank(column: pl.Series) -> Dense:
+    """Number the texts of a category column in their order."""
+    dense = renumber(read_codes(column), column)
+    order = dense.names.arg_sort()
+    place = np.empty(order.len(), dtype=np.int64)
+    place[order.to_numpy()] = np.arange(order.len())
+    return Dense(place[dense.numbers], dense.names[order])
+
+
+def _sort(keys: list[I64]) -> tuple[I64, I64]:
+    """Sort rows by several keys; return their order, and in it numbers that are equal for equal keys."""
+    lowest = [int(key.min()) for key in keys]
+    sizes = [int(key.max()) - low + 1 for key, low in zip(keys, lowest, strict=True)]
+    if np.prod([float(size) for size in sizes]) >= 2.0**62:
+        order = np.lexsort(keys[::-1])
+        changes = np.logical_or.reduce([mark_changes(key[order]) for key in keys])
+        return order, np.cumsum(changes)
+    packed = keys[0] - lowest[0]
+    for key, low, size in zip(keys[1:], lowest[1:], sizes[1:], strict=True):
+        packed = packed * size + (key - low)
+    order = np.argsort(packed, kind="stable")
+    return order, packed[order]

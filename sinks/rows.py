@@ -44,6 +44,7 @@ def write_rows(root: Path, name: str, day: str, frame: pl.DataFrame, packing: Pa
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [column.name for column in frame if isinstance(column.dtype, pl.Categorical)]
+    whole = [column.name for column in frame if column.dtype.is_integer() or isinstance(column.dtype, pl.Datetime)]
     pq.write_table(
         pa.table([_to_arrow(column) for column in frame], names=frame.columns),
         path,
@@ -51,6 +52,8 @@ def write_rows(root: Path, name: str, day: str, frame: pl.DataFrame, packing: Pa
         compression=packing.codec,
         compression_level=packing.level,
         use_dictionary=True if packing.thorough else [*names, *REPEATING],
+        # Differences take less room than lz4 makes of the numbers, and less time.
+        column_encoding=None if packing.thorough else dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
         write_statistics=packing.thorough,
         # Without a schema of Arrow's own in the file, categories are plain text to every reader.
         store_schema=False,

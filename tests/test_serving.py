@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import signal
 import socket
 import threading
@@ -96,6 +97,56 @@ def test_failing_request_is_answered_and_leaves_the_server_standing() -> None:
         with pytest.raises(urllib.error.HTTPError, match="500"):
             fetch(f"{server.url}/fail")
         assert fetch(server.url) == "hello"
+
+
+SLOW = [
+    b"",
+    b"GET / HTT",
+    b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ",
+    b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nX-Next: ",
+]
+
+
+@pytest.mark.parametrize("start", SLOW)
+def test_request_that_comes_byte_by_byte_is_hung_up_on(start: bytes) -> None:
+    with (
+        HttpServer(make_app(), "127.0.0.1", 0, patience=1.5) as server,
+        socket.create_connection(("127.0.0.1", server.port), 10) as client,
+    ):
+        began = time.monotonic()
+        client.sendall(start)
+        with pytest.raises(OSError, match=r"reset|Broken|aborted"):
+            for _ in range(100):
+                time.sleep(0.1)
+                client.sendall(b"a")
+        assert 1 < time.monotonic() - began < 8
+
+
+def test_patience_is_for_each_request_and_not_for_a_connection() -> None:
+    with (
+        HttpServer(make_app(), "127.0.0.1", 0, patience=1.0) as server,
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as client,
+    ):
+        for _ in range(6):
+            client.request("GET", "/")
+            assert client.getresponse().read() == b"hello"
+            time.sleep(0.4)
+
+
+def test_connections_are_bounded_and_those_that_stand_go_on() -> None:
+    with HttpServer(make_app(), "127.0.0.1", 0, most=20) as server, contextlib.ExitStack() as stack:
+        client = stack.enter_context(
+            contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10))
+        )
+        client.request("GET", "/")
+        assert client.getresponse().read() == b"hello"
+        for _ in range(19):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
+        with socket.create_connection(("127.0.0.1", server.port), 10) as one_more:
+            assert one_more.recv(1) == b""
+        client.request("GET", "/")
+        assert client.getresponse().read() == b"hello"
 
 
 def test_taken_port_and_foreign_or_unknown_host_are_errors_with_a_remedy() -> None:

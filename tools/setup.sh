@@ -67,5 +67,7 @@ fi
 echo "Installing; the first time this downloads a few hundred megabytes …"
 rm -f "$VENV/stamp-run" "$VENV/stamp-dev"
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".$EXTRAS"
+# The scanner's machine code is made now, so that no replay has to; there need be none.
+"$VENV/bin/python" -m events.scanning || true
 echo "$STAMP" >"$VENV/stamp-$MODE"
 echo "Done: $VENV/bin/journeys"

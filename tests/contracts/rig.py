@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ from sources.receiving import receiving
 
 PATIENCE_S = 60.0
 LIMIT = 1 << 20
+# What a kind of source puts in front of a record's own members, written without blanks.
+ADDED = {"collector": re.compile(rb'^\{"receivedAt":"[^"]+",(?:"(?:messageId|timestamp)":"[^"]+",)*')}
 
 
 class Rig(ABC):
@@ -53,6 +56,7 @@ class Collected:
     """What a feed gave: `lines` with their positions, and the offset behind them."""
 
     feed: Feed
+    kind: str
     lines: list[bytes] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
@@ -65,7 +69,7 @@ class Collected:
             assert block.lines == len(lines)
             assert block.received is not None
             assert block.received.dtype == np.int64
-            self.lines += lines
+            self.lines += [ADDED[self.kind].sub(b"{", line) if self.kind in ADDED else line for line in lines]
             self.positions += range(block.first_position, block.first_position + len(lines))
             self.received += block.received.tolist()
         if blocks:
@@ -101,7 +105,7 @@ class Opened:
     def reading(self, offset: int | None = None) -> Iterator[Collected]:
         feed = self.part.open(offset)
         try:
-            yield Collected(feed)
+            yield Collected(feed, self.part.rules.kind)
         finally:
             feed.close()
 

@@ -114,11 +114,11 @@ def test_live_tables_are_those_of_a_replay(rig: Rig, tmp_path: Path) -> None:
     records = end_records(make_records(1, 1_500, seed=9))
     folder, live, replayed = tmp_path / "files", tmp_path / "live", tmp_path / "replayed"
     folder.mkdir()
-    (folder / "all.ndjson").write_bytes(b"".join(line + b"\n" for line in records[0]))
     rules = replace(rig.rules, format="segment")
     config = Config(funnels=(FunnelRules("purchase", STEPS),), sources=(rules,), job=JobRules(snapshot=500_000))
-    assert run_replay(ReplayOptions((str(folder),), replayed), config).outcome == "finished"
     with running(live, config):
-        rig.send(records[0])
+        taken = rig.send_poison(records[0])
+        (folder / "all.ndjson").write_bytes(b"".join(line + b"\n" for line in taken))
+        assert run_replay(ReplayOptions((str(folder),), replayed), config).outcome == "finished"
         expect_sessions(live, replayed)
     assert_same(live, replayed)

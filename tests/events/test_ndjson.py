@@ -97,3 +97,10 @@ def test_line_of_a_mebibyte_is_read() -> None:
 def test_nothing_gives_nothing() -> None:
     for payload in (b"", b"\n", b" \n\r\n"):
         assert read_ndjson(payload, MAPPING)[0].height == 0
+
+
+@pytest.mark.parametrize("blank", [[], [b""]])
+def test_line_cut_before_a_value_takes_no_other_along(blank: list[bytes]) -> None:
+    cut = GOOD[: GOOD.index(b'"event":') + len(b'"event":')]
+    frame, _ = read_ndjson(b"\n".join([GOOD, cut, GOOD, cut, cut, GOOD, *blank, GOOD, cut, b"x", GOOD]), MAPPING)
+    assert frame["event_time"].is_null().to_list() == [False, True, False, True, True, False, False, True, True, False]
