@@ -21,7 +21,7 @@ from sources.kafka_messages import VALUE_ONLY, Wanted, write_lines
 from sources.kafka_topics import connect, explain, find_start
 
 MOST_MESSAGES, FEWEST_MESSAGES = 50_000, 2_000  # of one fetch
-ALL_MESSAGES = 240_000  # of one fetch of all partitions
+ALL_MESSAGES = 160_000  # of one fetch of all partitions
 FETCH_S = 0.25
 CLOSE_S = 2.0
 HOPELESS = (

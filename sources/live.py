@@ -7,14 +7,12 @@ that it led to: nothing is handed on twice. What is on the other side learns of 
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Protocol
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -30,7 +28,6 @@ from sources.probing import Decode
 POLL_S = 0.02
 BUSY_POLL_S = 0.004  # where more is on its way: a turn that is missed costs as much
 AHEAD = 2  # fetches of a partition that are under way or wait for their turn
-DECODERS = max(2, os.cpu_count() or 1)
 TRICKLE = 2_000  # records: who brings fewer at once has read all there was, and the others need not wait for its next
 RELEASE_AT = 0.8  # of an epoch
 BLANK = b"null"  # what stands for a record without content: it is counted, as a dead letter
@@ -103,10 +100,7 @@ class LivePartition(StatefulSourcePartition[LaneItem, bytes]):
 
     def _fetch(self) -> _Fetched:
         decode = self.source.decode[self.part.rules.name]
-        blocks = self.feed.fetch()
-        # More of them at once than there are processors would only take each other's cache, and memory.
-        with self.source.decoding:
-            decoded = [decode(block) for block in blocks]
+        decoded = [decode(block) for block in self.feed.fetch()]
         self.source.progress.of(self.part.name).lag = self.feed.tell_lag()
         return _Fetched(decoded, self.feed.tell_next())
 
@@ -203,7 +197,6 @@ class LiveSource(FixedPartitionedSource[LaneItem, bytes]):
         self.is_stopping: Callable[[], bool] = lambda: False
         self.on_durable: Callable[[], None] = lambda: None
         self.alignment = Alignment()
-        self.decoding = BoundedSemaphore(DECODERS)
         self.progress = Progress()
 
     def close(self) -> None:
