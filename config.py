@@ -103,6 +103,19 @@ READING = ("format", "fields", "time_unit", "channel", "event_name")
 
 
 @dataclass(frozen=True)
+class TopicRules:
+    """Where committed rows are sent to: a topic, which tables, and the column that is a message's key, where it is one."""
+
+    name: str
+    kind: str = "kafka"
+    servers: str = ""
+    topic: str = ""
+    tables: tuple[str, ...] = ("sessions", "funnel_steps")
+    key: str = "person_id"
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class JobRules:
     """How the job runs; of these only `key_groups` and `writers` are fixed when a warehouse is made."""
 
@@ -144,6 +157,7 @@ class Config:
     serve: ServeRules = ServeRules()
     log: LogRules = LogRules()
     sources: tuple[SourceRules, ...] = ()
+    sinks: tuple[TopicRules, ...] = ()
 
     def fingerprint(self) -> dict[str, str]:
         """Return a digest per part whose change would change the tables."""

@@ -8,6 +8,7 @@ JourneyError                 exit code 1
 ├── DeadLetterLimitError     more records than allowed could not be read
 ├── InboxFullError           more records wait to be read than may; their sender has to come again
 ├── ReceiverError            a broker or an address that a live job receives from can't be used
+├── SinkError                a topic that committed rows are sent to can't be used
 └── WarehouseError           the folder can't be used as it is
     ├── WarehouseLockedError another job writes it
     ├── ConfigChangedError   the warehouse was made with settings that give other results
@@ -57,6 +58,10 @@ class InboxFullError(JourneyError):
 
 class ReceiverError(JourneyError):
     """A broker or an address that a live job receives from can't be used."""
+
+
+class SinkError(JourneyError):
+    """A topic that committed rows are sent to can't be used."""
 
 
 class WarehouseError(JourneyError):

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from config import InputRules
-from events.hashing import hash_strings, read_first_bytes, to_hex
+from events.hashing import I64, hash_strings, read_first_bytes, to_hex
 from events.presets import MAPPED
 from events.raw import WHOLE, RawBlock, read_raw
 from events.rejects import explain_unreadable, find_nested
@@ -74,7 +74,15 @@ def canonicalise(
         good = _is_good(work, rules)
         dead = _bury(work.filter(~good), block, rules)
         work = work.filter(good)
+    if block.received is not None:
+        work = work.with_columns(fill_received(work["received"], work["line"].to_numpy(), block.received))
     return Decoded(block, _finish(work, block, step), work["line"], dead, text.height)
+
+
+def fill_received(known: pl.Series, lines: I64, moments: I64) -> pl.Series:
+    """Take the moment when a record came where it does not say itself; n -> n, `lines` are those of the rows."""
+    came = pl.Series(known.name, moments if lines.size == moments.size else moments[lines])
+    return came if known.null_count() == known.len() else known.fill_null(came)
 
 
 def _prefer(first: pl.Series, second: pl.Series) -> pl.Series:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from config import InputRules
-from events.canonical import ORDER, Decoded, repeat
+from events.canonical import ORDER, Decoded, fill_received, repeat
 from events.hashing import I64
 from events.raw import WHOLE, RawBlock, count_newlines, read_raw
 from events.scanner import Bounds, Kinds, Scan, scan
@@ -100,9 +100,13 @@ class ScannedDecoder:
         if columns["event_type"].null_count() == rows:
             del columns["event_type"]
         columns["event_time"] = pl.Series(found.times).cast(UTC)
-        if (found.receipts >= 0).any():
+        told = (found.receipts >= 0).any()
+        if told or block.received is not None:
             received = pl.Series(found.receipts)
-            columns["received_at"] = received.set(received < 0, None).cast(UTC)
+            received = received.set(received < 0, None)
+            if block.received is not None:
+                received = fill_received(received, found.lines, block.received)
+            columns["received_at"] = received.cast(UTC)
         columns["source"] = repeat("source", block.source, rows)
         columns["source_partition"] = repeat("source_partition", block.partition, rows)
         columns["source_position"] = pl.Series(found.lines + block.first_position)

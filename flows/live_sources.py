@@ -6,18 +6,20 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from clock import Clock
-from config import Config, InputRules, SourceRules
+from config import Config, InputRules, SourceRules, TopicRules
 from errors import ConfigError
 from flows.decoding import choose_input
+from flows.growth import Look
 from sinks.storage import pass_point
 from sources.collector import make_collector
 from sources.inbox import Inbox
 from sources.inbox_feed import InboxPart, choose_folder
 from sources.kafka import KafkaPart
-from sources.kafka_topics import list_partitions
+from sources.kafka_messages import find_wanted
+from sources.kafka_topics import PATIENCE_S, list_partitions
 from sources.live import LivePart
 from sources.rabbit import check_queues
 from sources.rabbit_messages import Reading
@@ -25,6 +27,9 @@ from sources.rabbit_queue import QueueReceiver
 from sources.rabbit_stream import StreamPart
 from sources.receiving import Receiver
 from sources.webhook import make_webhook
+
+Rules = TypeVar("Rules", SourceRules, TopicRules)
+LOOK_S = 1.0  # a stop waits for no longer than that
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,11 @@ class Surroundings:
 
 @dataclass
 class Sources:
-    """Partitions to read, and what fills those that are inboxes."""
+    """Partitions to read, what fills those that are inboxes, and how to ask a source for the partitions it has now."""
 
     parts: list[LivePart] = field(default_factory=list)
     receivers: list[Receiver] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
 
 def find_sources(config: Config, environment: Mapping[str, str], around: Surroundings) -> Sources:
@@ -57,8 +63,16 @@ def find_sources(config: Config, environment: Mapping[str, str], around: Surroun
 
 
 def _find_kafka(rules: SourceRules, around: Surroundings, found: Sources) -> None:
-    for topic, number in list_partitions(rules):
-        found.parts.append(KafkaPart(rules, topic, number, around.limit, around.clock))
+    wanted = find_wanted(choose_input(around.input, rules))
+
+    def look(patience_s: float = LOOK_S) -> list[LivePart]:
+        return [
+            KafkaPart(rules, topic, number, around.limit, around.clock, wanted)
+            for topic, number in list_partitions(rules, patience_s)
+        ]
+
+    found.parts += look(PATIENCE_S)
+    found.looks.append(look)
 
 
 def _find_rabbit(rules: SourceRules, around: Surroundings, found: Sources) -> None:
@@ -120,13 +134,14 @@ FINDERS: dict[str, Callable[[SourceRules, Surroundings, Sources], None]] = {
 }
 
 
-def fill_in(rules: SourceRules, environment: Mapping[str, str]) -> SourceRules:
-    """Replace every ${NAME} in a source's settings by the environment's variable; raises ConfigError."""
+def fill_in(rules: Rules, environment: Mapping[str, str]) -> Rules:
+    """Replace every ${NAME} in the settings of a source or sink by the environment's variable; raises ConfigError."""
+    kind = "source" if isinstance(rules, SourceRules) else "sink"
 
     def find(match: re.Match[str]) -> str:
         if match[1] not in environment:
             raise ConfigError(
-                f"[[source]] {rules.name}: the variable {match[1]} is not set",
+                f"[[{kind}]] {rules.name}: the variable {match[1]} is not set",
                 remedy=f"set it: export {match[1]}=…",
             )
         return environment[match[1]]

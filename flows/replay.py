@@ -200,7 +200,7 @@ class Job:
 
     def execute(self, source: FileSource | LiveSource, sink: WarehouseSink) -> None:
         """Run the dataflow to its end; raises JourneyError."""
-        flow = build_flow(source, sink, self.config, self.stop.is_set)
+        flow = build_flow(source, sink, self.config, source.is_stopping)
         recovery = RecoveryConfig(str(self.store)) if self.options.use_recovery else None
         try:
             cluster_main(

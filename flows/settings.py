@@ -18,6 +18,7 @@ from config import (
     SessionRules,
     SourceRules,
     StepRule,
+    TopicRules,
 )
 from errors import ConfigError
 from events.steps import compile_rule
@@ -33,6 +34,7 @@ from flows.settings_keys import (
     SECTIONS,
     SERVE,
     SESSIONS,
+    SINK,
     SOURCE,
     SOURCE_KINDS,
     STAGE,
@@ -69,6 +71,7 @@ def load_config(path: Path | None, overrides: Mapping[str, object] = _NO_OVERRID
         serve=ServeRules(**_read_section(document, ("serve",), SERVE)),
         log=LogRules(**_read_section(document, ("log",), LOG)),
         sources=_read_sources(document, shared),
+        sinks=_read_sinks(document),
     )
 
 
@@ -177,6 +180,19 @@ def _read_sources(document: Document, shared: InputRules) -> tuple[SourceRules, 
         if any(other.name == sources[-1].name for other in sources[:-1]):
             raise document.fail((*path, "name"), "another source has this name", "give each source a name of its own")
     return tuple(sources)
+
+
+def _read_sinks(document: Document) -> tuple[TopicRules, ...]:
+    entries = document.get(("sink",))
+    if entries is None:
+        return ()
+    if not isinstance(entries, list):
+        raise document.fail(("sink",), "should be a list of sinks", "write [[sink]] above each one's keys")
+    sinks = [TopicRules(**_read_section(document, ("sink", number), SINK)) for number in range(len(entries))]
+    for number, rules in enumerate(sinks):
+        if any(other.name == rules.name for other in sinks[:number]):
+            raise document.fail(("sink", number, "name"), "another sink has this name", "give each a name of its own")
+    return tuple(sinks)
 
 
 def _check_kind(document: Document, path: KeyPath, kind: str) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import polars as pl
+
 from events.formats.registry import FORMATS
 from events.presets import MAPPED
+from events.schema import TABLES
 from flows.settings_values import (
     Reader,
     read_address,
@@ -21,6 +24,7 @@ from flows.settings_values import (
     read_source_paths,
     read_start,
     read_step_name,
+    read_tables,
     read_text,
     read_texts,
 )
@@ -36,6 +40,7 @@ class Key:
 
 
 Keys = dict[str, Key]
+COLUMNS = tuple(dict.fromkeys(name for table in TABLES.values() for name, kind in table.items() if kind == pl.String))
 
 SESSIONS: Keys = {
     "gap": Key(read_duration(1)),
@@ -112,6 +117,15 @@ SOURCE_KINDS: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
     "webhook": ((("listen",), ("keys",)), ("origins", "max_body", "backlog")),
     "collector": ((("listen",),), ("keys", "origins", "max_body", "backlog")),
 }
+SINK: Keys = {
+    "name": Key(read_name, required=True),
+    "kind": Key(read_choice("kafka")),
+    "servers": Key(read_text, required=True),
+    "topic": Key(read_text, required=True),
+    "tables": Key(read_tables),
+    "key": Key(read_choice(*COLUMNS)),
+    "settings": Key(read_settings),
+}
 # NAME stands for any name, COLUMN for any of [input.fields].
 STAGE = Key(read_texts(1))
 SECTIONS: dict[str, Keys] = {
@@ -127,6 +141,7 @@ SECTIONS: dict[str, Keys] = {
     "log": LOG,
     "source": SOURCE,
     "source.fields": {"COLUMN": Key(read_source_paths)},
+    "sink": SINK,
 }
 TOP_LEVEL = tuple(dict.fromkeys(section.split(".")[0] for section in SECTIONS))
 

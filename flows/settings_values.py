@@ -8,10 +8,11 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import cast
 
 from config import DAY, HOUR, MINUTE, SECOND, split_address
 from events.presets import split_path
-from events.schema import END, START
+from events.schema import END, START, TABLES
 
 Reader = Callable[[object], object]
 
@@ -225,6 +226,16 @@ def read_texts(least: int = 1) -> Reader:
         return tuple(_read_element(read_text, element, at) for at, element in enumerate(value))
 
     return read
+
+
+def read_tables(value: object) -> tuple[str, ...]:
+    """Read names of tables, each once."""
+    names = cast("tuple[str, ...]", read_texts(1)(value))
+    for at, name in enumerate(names):
+        if name not in TABLES:
+            near = difflib.get_close_matches(name, TABLES, n=1, cutoff=0.4)
+            raise BadValueError(f"one of {', '.join(TABLES)}", show_value(near[0]) if near else "", at)
+    return tuple(dict.fromkeys(names))
 
 
 def read_source_paths(value: object) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from config import DAY, HOUR, SessionRules
 from events.schema import TABLES
 
 PLACES = ("source", "source_partition", "source_position")  # a topic's names and offsets, or files, lanes and lines
+RECEIVED = "received_at"  # a broker's time of a message, where the record has none; files have nothing to say of it
 BEHIND_ALL = "behind_all_partitions"
 KEYS = {
     "events": ("person_id", "event_time", "event_id"),
@@ -41,7 +42,7 @@ class Scope:
         """Return the columns that are compared."""
         if table == "ledger":
             return (*self.key(table), "received", "accepted", "duplicate", "late", "dead")
-        return tuple(name for name in (*TABLES[table], "dt") if self.strict or name not in PLACES)
+        return tuple(name for name in (*TABLES[table], "dt") if self.strict or name not in (*PLACES, RECEIVED))
 
     def select(self, side: str, table: str) -> str:
         """Return the query for a side's rows of a table."""

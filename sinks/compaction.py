@@ -26,6 +26,7 @@ from sinks.rewriting import (
     weigh_data,
     write_data,
 )
+from sinks.sent import find_unsent
 from sinks.storage import Folders, hold_publish_lock, hold_rewrite_lock, pass_point
 
 SMALL_BYTES = 64 << 20
@@ -132,11 +133,15 @@ def _merge_table(folders: Folders, table: str, limits: _Limits) -> list[Merge]:
 def plan_merges(
     folders: Folders, table: str, manifest: Manifest, small: int, target: int
 ) -> Iterator[tuple[DataFile, ...]]:
-    """Yield groups of at least two small files of one day each; the tail of a finished replay is left alone."""
+    """Yield groups of at least two small files of one day each; the tail of a finished replay is left alone.
+
+    So is what a topic still waits for: a merged file does not tell which rows are of which commit.
+    """
     days: dict[str, list[DataFile]] = {}
+    unsent = find_unsent(folders, manifest.files.get(table, ()))
     for file in manifest.files.get(table, ()):
         # What already has half the rows of the largest merge is not small, whatever its bytes.
-        if file.bytes < small and file.rows < MAX_ROWS // 2:
+        if file.bytes < small and file.rows < MAX_ROWS // 2 and file not in unsent:
             days.setdefault(file.dt, []).append(file)
     for day in sorted(days):
         held = _Bin()

@@ -14,6 +14,7 @@ import polars as pl
 from events.schema import TABLES
 from sinks.manifest import DataFile, Files, Manifest, list_data
 from sinks.rewriting import read_data, write_data
+from sinks.sent import find_place
 from sinks.storage import Folders
 
 IDS = ("person_id", "device_id", "user_id")
@@ -140,7 +141,8 @@ def rewrite_files(folders: Folders, manifest: Manifest, target: Target) -> Rewri
         for table, files in source.items():
             kept = []
             for file in files:
-                name = f"{stem}-{len(done.changes):05d}"
+                place = find_place(file.path)  # which a topic that still waits for the file has to know
+                name = f"{place[2] + '-' if place else ''}{stem}-{len(done.changes):05d}"
                 new = _rewrite_file(folders, table, file, target, (name, done.changes, removed))
                 kept += [new] if new is not None else []
             if kept:

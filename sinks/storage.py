@@ -48,6 +48,10 @@ class Folders:
         return self.inner / "archive"
 
     @property
+    def sent(self) -> Path:
+        return self.inner / "sent"
+
+    @property
     def catalog(self) -> Path:
         return self.root / "journeys.duckdb"
 

@@ -17,10 +17,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from clock import Clock, to_us
 from config import SourceRules
 from events.raw import RawBlock
+from sources.kafka_messages import VALUE_ONLY, Wanted, write_lines
 from sources.kafka_topics import connect, explain, find_start
-from sources.live import flatten
 
-FETCH_MESSAGES = 20_000
+MOST_MESSAGES, FEWEST_MESSAGES = 50_000, 2_000  # of one fetch
+ALL_MESSAGES = 160_000  # of one fetch of all partitions
 FETCH_S = 0.25
 CLOSE_S = 2.0
 HOPELESS = (
@@ -35,15 +36,25 @@ HOPELESS = (
 )
 
 
+def choose_batch(partitions: int) -> int:
+    """Return how many messages each of so many partitions may fetch at once."""
+    return min(MOST_MESSAGES, max(FEWEST_MESSAGES, ALL_MESSAGES // max(1, partitions)))
+
+
 @dataclass(frozen=True)
 class KafkaPart:
-    """One partition of a topic of a source; `limit`: the largest size of a record."""
+    """One partition of a topic of a source; `limit`: the largest size of a record, `wanted`: what goes into its line.
+
+    `batch`: the most messages of one fetch; larger blocks cost less each, and more memory.
+    """
 
     rules: SourceRules
     topic: str
     number: int
     limit: int
     clock: Clock
+    wanted: Wanted = VALUE_ONLY
+    batch: int = FEWEST_MESSAGES
 
     @property
     def source(self) -> str:
@@ -72,20 +83,24 @@ class KafkaFeed:
         return self.offset
 
     def fetch(self) -> list[RawBlock]:
-        messages = self.consumer.consume(FETCH_MESSAGES, FETCH_S)
-        for error in (message.error() for message in messages):
-            if error is not None and (error.fatal() or error.code() in HOPELESS):
-                raise explain(self.part.name, error)
-        good = [message for message in messages if message.error() is None]
+        good = self._consume()
         if not good:
             return []
-        offsets = np.array([message.offset() for message in good], dtype=np.int64)
+        offsets = np.fromiter(map(Message.offset, good), dtype=np.int64, count=len(good))
         cuts = [0, *(np.flatnonzero(np.diff(offsets) != 1) + 1).tolist(), len(good)]
         self.offset = int(offsets[-1]) + 1
         return [self._make_block(good[a:b], int(offsets[a])) for a, b in pairwise(cuts)]
 
+    def _consume(self) -> list[Message]:
+        messages = self.consumer.consume(self.part.batch, FETCH_S)
+        if not any(map(Message.error, messages)):
+            return messages
+        for error in map(Message.error, messages):
+            if error is not None and (error.fatal() or error.code() in HOPELESS):
+                raise explain(self.part.name, error)
+        return [message for message in messages if message.error() is None]
+
     def _make_block(self, messages: list[Message], first: int) -> RawBlock:
-        values = [flatten(message.value()) for message in messages]
         times = np.array([message.timestamp()[1] for message in messages], dtype=np.int64) * 1000
         if (times <= 0).any():
             times[times <= 0] = to_us(self.part.clock())
@@ -94,9 +109,9 @@ class KafkaFeed:
             self.part.source,
             self.part.name,
             first,
-            b"\n".join(values),
+            write_lines(messages, self.part.wanted),
             limit=self.part.limit,
-            lines=len(values),
+            lines=len(messages),
             received=times,
         )
 

@@ -67,13 +67,13 @@ class _Silent:
 _SILENT = _Silent()
 
 
-def list_partitions(rules: SourceRules) -> list[tuple[str, int]]:
+def list_partitions(rules: SourceRules, patience_s: float = PATIENCE_S) -> list[tuple[str, int]]:
     """Ask the broker which partitions the topics of a source have, as topic and number; raises InputError."""
     consumer = connect(rules)
     parts: list[tuple[str, int]] = []
     try:
         for topic in rules.topics:
-            found = consumer.list_topics(topic, timeout=PATIENCE_S).topics[topic]
+            found = consumer.list_topics(topic, timeout=patience_s).topics[topic]
             if found.error is not None:
                 raise InputError(
                     f"[[source]] {rules.name}: topic {topic!r}: {found.error.str()}",

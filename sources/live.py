@@ -7,6 +7,7 @@ that it led to: nothing is handed on twice. What is on the other side learns of 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from sources.pacing import NEVER, Alignment, LaneItem, Progress
 from sources.probing import Decode
 
 POLL_S = 0.02
+BUSY_POLL_S = 0.004  # where more is on its way: a turn that is missed costs as much
+AHEAD = 2  # fetches of a partition that are under way or wait for their turn
+TRICKLE = 2_000  # records: who brings fewer at once has read all there was, and the others need not wait for its next
 RELEASE_AT = 0.8  # of an epoch
 BLANK = b"null"  # what stands for a record without content: it is counted, as a dead letter
 
@@ -71,6 +75,11 @@ class _Fetched:
     decoded: list[Decoded]
     next_offset: int
 
+    def find_head(self) -> int:
+        """Return the time of the first event, NEVER where there is none."""
+        events = (one.events["event_time"] for one in self.decoded if one.events.height)
+        return next((int(times.to_physical()[0]) for times in events), NEVER)
+
 
 class LivePartition(StatefulSourcePartition[LaneItem, bytes]):
     """One partition: fetches ahead, remembers the next offset, says when it is idle."""
@@ -81,11 +90,11 @@ class LivePartition(StatefulSourcePartition[LaneItem, bytes]):
         self.feed = part.open(offset)
         self.offset = self.feed.tell_next()
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="fetch")
-        self.fetching = self.pool.submit(self._fetch)
+        self.fetching = deque(self.pool.submit(self._fetch) for _ in range(AHEAD))
         self.saved: int | None = None
         self.saved_at = 0.0
         self.epoch_began = self.heard = read_stopwatch()
-        self.idle = self.quiet = self.released = False
+        self.idle = self.quiet = self.released = self.at_end = False
         self.announced = NEVER
         source.alignment.heads[part.name] = NEVER
 
@@ -102,18 +111,17 @@ class LivePartition(StatefulSourcePartition[LaneItem, bytes]):
         if self.source.is_stopping():
             self.source.alignment.heads.pop(self.part.name, None)
             raise StopIteration
-        self.quiet = not self.fetching.done()
+        self.quiet = not self.fetching[0].done()
         if self.quiet:
             return self._end_epoch(now, [])
-        fetched: _Fetched = self.fetching.result()
+        fetched = self.fetching[0].result()
         if not fetched.decoded:
+            self.at_end = True
             # Read to the end: what comes later is not waited for, but by the watermark.
             self.source.alignment.heads.pop(self.part.name, None)
             self._go_on(fetched)
             return self._end_epoch(now, self._fall_idle(now))
-        head = next(
-            (int(one.events["event_time"].to_physical()[0]) for one in fetched.decoded if one.events.height), NEVER
-        )
+        head = fetched.find_head()
         self.source.alignment.heads[self.part.name] = head
         if not self.source.alignment.may_pass(self.part.name):
             self.quiet = True
@@ -123,6 +131,9 @@ class LivePartition(StatefulSourcePartition[LaneItem, bytes]):
             return self._end_epoch(now, [LaneHead(self.part.name, head)])
         self.heard, self.idle = now, False
         self._go_on(fetched)
+        self.at_end = sum(decoded.received for decoded in fetched.decoded) < TRICKLE
+        if self.at_end:
+            self.source.alignment.heads.pop(self.part.name)
         for decoded in fetched.decoded:
             self.source.progress.add(decoded, len(decoded.block.payload))
             if self.archive is not None:
@@ -131,7 +142,8 @@ class LivePartition(StatefulSourcePartition[LaneItem, bytes]):
 
     def _go_on(self, fetched: _Fetched) -> None:
         self.offset = fetched.next_offset
-        self.fetching = self.pool.submit(self._fetch)
+        self.fetching.popleft()
+        self.fetching.append(self.pool.submit(self._fetch))
 
     def _fall_idle(self, now: float) -> list[LaneItem]:
         if self.idle or now - self.heard < self.source.config.job.idle_after / 1e6:
@@ -154,7 +166,8 @@ class LivePartition(StatefulSourcePartition[LaneItem, bytes]):
         self.feed.note_durable(offset)
 
     def next_awake(self) -> datetime | None:
-        return self.source.clock() + timedelta(seconds=POLL_S) if self.quiet else None
+        wait = POLL_S if self.at_end else BUSY_POLL_S
+        return self.source.clock() + timedelta(seconds=wait) if self.quiet else None
 
     def snapshot(self) -> bytes:
         if self.archive is not None:

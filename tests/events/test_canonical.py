@@ -6,6 +6,7 @@ import json
 from datetime import datetime, timezone
 from typing import Any
 
+import numpy as np
 import pytest
 
 from config import InputRules
@@ -196,3 +197,13 @@ def test_every_record_dead_leaves_no_event() -> None:
     decoded = decode(b"x\n{}\n[]\n")
     assert (decoded.received, decoded.events.height, decoded.dead.height) == (3, 0, 3)
     assert decoded.events["person_hash"].len() == 0
+
+
+def test_event_that_does_not_say_when_it_was_received_was_so_when_its_record_came() -> None:
+    records = [track(), track(receivedAt="2026-01-05T10:11:13Z"), track(userId=""), track(receivedAt="soon")]
+    payload = b"\n".join(json.dumps(record).encode() for record in records)
+    came = np.arange(4, dtype=np.int64) * 1_000_000 + 1_767_700_000_000_000
+    seconds = [event["received_at"].timestamp() for event in read_events(decode(payload, received=came))]
+    assert seconds == [1_767_700_000, 1_767_607_873, 1_767_700_003]
+    (event,) = read_events(decode(payload[: payload.index(b"\n")], received=came[:1]))
+    assert event["received_at"].timestamp() == 1_767_700_000

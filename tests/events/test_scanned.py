@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,8 +42,18 @@ GOOD = json.dumps(track(messageId="m-1"), separators=(",", ":")).encode()
 def look(
     lines: list[bytes], rules: InputRules | None = None, steps: tuple[StepRule, ...] = (), end: bytes = b"\n"
 ) -> Decoded:
-    """Decode lines with the scanner and without; fails if anything differs, today and with kinds that are known."""
-    block = RawBlock("ndjson", "f", "lane-000", 1000, b"\n".join(lines) + end)
+    """Decode lines with the scanner and without; fails if anything differs, today and with kinds that are known.
+
+    So it is where the source knows when each line came; returned is what comes out where it does not.
+    """
+    payload = b"\n".join(lines) + end
+    came = to_us(NOW) - 1_000_000 * np.arange(payload.count(b"\n") + 1, dtype=np.int64)
+    compare(RawBlock("ndjson", "f", "lane-000", 1000, payload, received=came), rules, steps)
+    return compare(RawBlock("ndjson", "f", "lane-000", 1000, payload), rules, steps)
+
+
+def compare(block: RawBlock, rules: InputRules | None, steps: tuple[StepRule, ...]) -> Decoded:
+    """Decode a block both ways."""
     fast = make_decoder(rules or InputRules(), steps, to_us(NOW))
     slow = make_decoder(rules or InputRules(), steps, to_us(NOW), scanned=False)(block)
     for decoded in (fast(block), fast(block)):

@@ -125,6 +125,16 @@ listen = "127.0.0.1:8080"
 keys = ["${WRITE_KEY}"]
 origins = ["https://shop.example"]
 max_body = "256KiB"
+
+[[sink]]
+name = "crm"
+kind = "kafka"
+servers = "localhost:9092"
+topic = "journeys"
+tables = ["sessions", "paths", "sessions"]
+key = "session_id"
+[sink.settings]
+"compression.type" = "zstd"
 """
 
 

@@ -27,6 +27,7 @@ from sources.pacing import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
+LOOK_EVERY_S = 1.0
 START_S = 1_767_600_000  # 2026-01-05 08:00 UTC
 STEPS = ("view", "add", "buy")
 SENTINEL = "sentinel"
@@ -106,9 +107,8 @@ def running(warehouse: Path, config: Config, workers: int = 1) -> Iterator[list[
 
     def work() -> None:
         try:
-            run_live(
-                LiveOptions(warehouse, workers=workers, stop=stop), config, lambda progress, _: seen.append(progress)
-            )
+            options = LiveOptions(warehouse, workers=workers, stop=stop, look_every_s=LOOK_EVERY_S)
+            run_live(options, config, lambda progress, _: seen.append(progress))
         except Exception as problem:
             failure.append(problem)
 
