@@ -30,6 +30,7 @@ class Rig(ABC):
     """One source with one partition on a real server, or on the nearest thing to one."""
 
     rules: SourceRules
+    keeps_order = True  # Whether what was under way when the other side went away comes first when it is back.
     keeps = True  # Whether the other side keeps what is sent while nobody receives; over HTTP it is refused instead.
 
     @abstractmethod

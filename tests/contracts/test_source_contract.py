@@ -92,7 +92,9 @@ def test_other_side_may_go_and_come_back(rig: Rig, tmp_path: Path) -> None:
         rig.restart()
         rig.send(lines[100:])
         reader.read(200)
-        assert reader.read_to_end() == lines
+        found = reader.read_to_end()
+        assert sorted(found) == sorted(lines)
+        assert found == lines or not rig.keeps_order
 
 
 def test_what_nobody_reads_is_bounded_and_not_lost(rig: Rig, tmp_path: Path) -> None:
