@@ -27,6 +27,7 @@ GOODBYE_S = 1.0
 MOST_BYTES = 16 << 20
 REFUSED = ("ACCESS_REFUSED", "NOT_ALLOWED")
 UNUSABLE = (403, 405, 406)  # access refused, locked by another connection, not a queue of the kind that was asked for
+NOT_BACK = "does not have a replica on the local node"  # a stream of a broker that is starting
 # What matters comes as an error; pika would print it too.
 logging.getLogger("pika").addHandler(logging.NullHandler())
 
@@ -196,6 +197,8 @@ def explain(rules: SourceRules, queue: str, problem: BaseException | None) -> Re
                 f"{told}there is no queue or stream {queue!r}",
                 remedy="make it, or correct its name under queues or streams",
             )
+        if isinstance(cause, ChannelClosedByBroker) and NOT_BACK in cause.reply_text:
+            break
         if isinstance(cause, ChannelClosedByBroker) and cause.reply_code in UNUSABLE:
             return ReceiverError(
                 f"{told}{queue}: {cause.reply_text}",
