@@ -96,7 +96,7 @@ class Shop:
 
     def __init__(self, kafka: KafkaBroker, rabbit: RabbitBroker, rate: float) -> None:
         self.chance, self.rate = random.Random(7), rate
-        self.producer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 20})
+        self.producer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 20, "log_level": 0})
         self.connection = pika.BlockingConnection(pika.URLParameters(rabbit.amqp_url))
         self.channel = self.connection.channel()
         self.visits: list[Visit] = []
