@@ -35,27 +35,30 @@ class Target:
     given: str
     persons: frozenset[str]
 
-    def spellings(self) -> list[str]:
-        """Return the given id as it stands in text and in JSON."""
-        escaped = [json.dumps(self.given, ensure_ascii=plain)[1:-1] for plain in (True, False)]
-        return list(dict.fromkeys([self.given, *escaped]))
-
     def pattern(self, *, loose: bool) -> re.Pattern[bytes]:
         """Match mentions of the given id: alone standing, or, where it could be any number, as a JSON string only."""
-        names = "|".join(re.escape(name) for name in self.spellings())
+        names = join_spellings([self.given])
         is_vague = len(self.given) < SHORT or self.given.isdigit()
         return re.compile((f'"(?:{names})"' if is_vague and not loose else NOT_INSIDE % names).encode())
 
     def any_pattern(self) -> re.Pattern[bytes]:
         """Match mentions, in a record as it came, of the given id or of a person that it belongs to."""
-        names = [
-            re.escape(name) for one in {self.given, *self.persons} for name in Target(one, frozenset()).spellings()
-        ]
-        return re.compile((NOT_INSIDE % "|".join(sorted(names))).encode())
+        return re.compile((NOT_INSIDE % join_spellings(sorted({self.given, *self.persons}))).encode())
 
     def owns(self) -> pl.Expr:
         """Tell which rows are the person's own."""
         return pl.col("person_id").is_in(list(self.persons))
+
+
+def spell(name: str) -> list[str]:
+    """Return an id as it stands in text and in JSON."""
+    escaped = [json.dumps(name, ensure_ascii=plain)[1:-1] for plain in (True, False)]
+    return list(dict.fromkeys([name, *escaped]))
+
+
+def join_spellings(names: Iterable[str]) -> str:
+    """Return the part of a regular expression that matches any of these ids."""
+    return "|".join(re.escape(one) for name in names for one in spell(name))
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ def find_mentions(column: pl.Series, target: Target, *, loose: bool = False) -> 
     """Mark the values of a text or binary column that mention the given id; n -> n."""
     raw = column.cast(pl.Binary)
     maybe = pl.repeat(False, raw.len(), eager=True)
-    for name in target.spellings():
+    for name in spell(target.given):
         maybe = maybe | raw.bin.contains(name.encode()).fill_null(False)
     rows = maybe.arg_true()
     pattern = target.pattern(loose=loose)

@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from disk import sync
 from sinks.manifest import DataFile, file_size
-from sinks.storage import sync
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from disk import sync
 from errors import FormatError, WarehouseLockedError
 
 # Tests only: "point", "point:n" or "point:n:signal" sends the process the signal (9) the n-th time and later.
@@ -84,15 +85,6 @@ def write_atomically(path: Path, content: bytes) -> None:
     pass_point("before_rename")
     os.replace(beside, path)
     sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_json(path: Path) -> dict[str, object]:

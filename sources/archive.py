@@ -7,7 +7,6 @@ position drops it, so the archive holds what the tables hold.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from disk import put_in_place
 from errors import FormatError
 from events.raw import RawBlock
 
@@ -71,9 +71,7 @@ class Archive:
         if self.writer is None or self.begun is None:
             return
         self.writer.close()
-        sync(self.begun)
-        os.replace(self.begun, self.begun.with_name(self.begun.name.removesuffix(UNFINISHED)))
-        sync(self.folder)
+        put_in_place(self.begun, self.begun.with_name(self.begun.name.removesuffix(UNFINISHED)))
         self.writer = self.begun = None
 
     def close(self) -> None:
@@ -88,15 +86,6 @@ def _first_of(path: Path) -> int:
     if not number.isdigit():
         raise FormatError(f"{path}: is not a file of the archive", remedy="move it out of the archive")
     return int(number)
-
-
-def sync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_origin(path: str) -> Origin:

@@ -6,7 +6,6 @@ import ipaddress
 from collections.abc import Callable
 from functools import partial
 
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -16,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from clock import Clock
 from config import SourceRules
 from errors import ConfigError
-from sources.http_calls import Refused, find_key, is_key
+from sources.http_calls import Refused, find_key, is_key, is_welcome, read_aside
 from sources.http_receiver import HttpReceiver, Intake, read_address
 from sources.inbox import Inbox
 from sources.segment_calls import Calls, read_batch, read_call
@@ -26,7 +25,6 @@ KINDS = ("track", "page", "screen", "identify", "alias", "group")
 CALL_PATHS = {f"/v1/{name}": kind for kind in KINDS for name in (kind, kind[0])}
 BATCH_PATHS = ("/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch")
 KEY_NAMES = ("writeKey",)
-LARGE = 64 << 10  # a larger body is read beside the event loop
 A_DAY_S = 86_400
 
 
@@ -77,7 +75,7 @@ async def take_calls(intake: Intake, request: Request, read: Callable[[bytes], C
     rules = intake.rules
     intake.check_open()
     origin = request.headers.get("origin")
-    if origin is not None and rules.origins and "*" not in rules.origins and origin not in rules.origins:
+    if origin is not None and not is_welcome(origin, rules.origins):
         raise Refused(403, f"pages of {origin} may not call")
     shown = find_key(request.headers, request.query_params, KEY_NAMES)
     if rules.keys and shown is not None and not is_key(shown, rules.keys):
@@ -85,7 +83,7 @@ async def take_calls(intake: Intake, request: Request, read: Callable[[bytes], C
     async with intake.bodies.read(request) as body:
         received = intake.read_clock()
         try:
-            calls = await run_in_threadpool(read, body) if len(body) > LARGE else read(body)
+            calls = await read_aside(read, body)
         except ValueError as problem:
             raise Refused(400, f"the body can't be read as JSON calls: {problem}") from None
         if rules.keys and shown is None and not is_key(calls.key, rules.keys):

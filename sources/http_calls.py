@@ -6,9 +6,11 @@ import base64
 import hmac
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -17,7 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 COME_AGAIN_S = 5
 HELD = 128 << 20  # bytes of all bodies that are under way together
 GZIP = 16 + zlib.MAX_WBITS
+LARGE = 64 << 10  # bytes of a body that is read beside the event loop
 HUNG_UP = 499  # the sender did not wait for an answer
+
+Result = TypeVar("Result")
 
 
 class Refused(HTTPException):
@@ -121,6 +126,16 @@ def unpack(packed: bytes, limit: int) -> bytes:
         parts.append(part)
         packed = unpacker.unused_data
     return b"".join(parts)
+
+
+async def read_aside(read: Callable[..., Result], body: bytes, *more: object) -> Result:
+    """Read a body; a large one beside the event loop, which would be held up by it."""
+    return await run_in_threadpool(read, body, *more) if len(body) > LARGE else read(body, *more)
+
+
+def is_welcome(origin: str, origins: Collection[str]) -> bool:
+    """Tell whether it is one of a source's origins; `"*"` is any, as is where it names none."""
+    return not origins or "*" in origins or origin in origins
 
 
 def find_key(headers: Mapping[str, str], query: Mapping[str, str], names: Iterable[str]) -> str | None:

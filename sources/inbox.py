@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from disk import sync
 from errors import FormatError, InboxFullError
 
 MAGIC = b"JIN1"
@@ -148,15 +149,17 @@ class Inbox:
     def _is_done(self, segment: Segment, newest: int) -> bool:
         return segment.next <= self.consumed and newest - segment.latest > REMEMBERED_US
 
-    def list_deliveries(self, offset: int = 0) -> Iterator[str]:
-        """Yield the deliveries of the records that are still there, from an offset on, oldest first."""
-        for segment in list(self.segments):
-            if segment.next <= offset:
-                continue
-            for frame in read_frames(segment.path, 0, segment.size):
-                for number, record in enumerate(frame.records):
-                    if record.delivery and frame.first + number >= offset:
-                        yield record.delivery
+    def list_deliveries(self, offset: int = 0) -> list[str]:
+        """List the deliveries of the records that are still there, from an offset on, oldest first."""
+        with self.changed:  # so that nothing is dropped meanwhile
+            return [
+                record.delivery
+                for segment in self.segments
+                if segment.next > offset
+                for frame in read_frames(segment.path, 0, segment.size)
+                for number, record in enumerate(frame.records, frame.first)
+                if record.delivery and number >= offset
+            ]
 
 
 def pack_frame(first: int, records: Sequence[Received]) -> bytes:
@@ -186,11 +189,7 @@ def _write_synced(path: Path, at: int, frame: bytes) -> None:
     finally:
         os.close(handle)
     if is_new:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(path.parent)
 
 
 def read_frames(path: Path, start: int, size: int) -> Iterator[Frame]:
@@ -203,12 +202,12 @@ def read_frames(path: Path, start: int, size: int) -> Iterator[Frame]:
             magic, length, checksum, first, count, _ = HEADER.unpack(head)
             body = file.read(length)
             if magic != MAGIC or zlib.crc32(body) != checksum:
-                raise FormatError(f"{path}: is damaged at byte {at:,}", remedy="restore the file from a copy")
+                raise _tell_damage(path, at)
             batch = pa.ipc.open_stream(body).read_all()
             columns = (batch["line"].to_pylist(), batch["received"].to_pylist(), batch["delivery"].to_pylist())
             records = [Received(*values) for values in zip(*columns, strict=True)]
             if len(records) != count:
-                raise FormatError(f"{path}: is damaged at byte {at:,}", remedy="restore the file from a copy")
+                raise _tell_damage(path, at)
             yield Frame(first, records, file.tell())
 
 
@@ -226,8 +225,12 @@ def measure(path: Path) -> Segment:
             found.size, found.next, found.latest = end, offset + count, latest
         file.seek(found.size)
         if _holds_frame(file.read()):
-            raise FormatError(f"{path}: is damaged at byte {found.size:,}", remedy="restore the file from a copy")
+            raise _tell_damage(path, found.size)
     return found
+
+
+def _tell_damage(path: Path, at: int) -> FormatError:
+    return FormatError(f"{path}: is damaged at byte {at:,}", remedy="restore the file from a copy")
 
 
 def _holds_frame(rest: bytes) -> bool:

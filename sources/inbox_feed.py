@@ -11,7 +11,7 @@ from config import SourceRules
 from errors import FormatError
 from events.raw import RawBlock
 from sources.inbox import Inbox, Received
-from sources.live import to_file_name
+from sources.live import make_block, to_file_name
 
 WAIT_S = 0.25
 BLOCK_RECORDS = 20_000
@@ -69,17 +69,8 @@ class InboxFeed:
             self.offset, self.place = frame.next, place
             if len(records) >= BLOCK_RECORDS:
                 break
-        block = RawBlock(
-            "ndjson",
-            self.part.source,
-            self.part.name,
-            first,
-            b"\n".join([record.line for record in records]),
-            limit=self.part.limit,
-            lines=len(records),
-            received=np.array([record.received for record in records], dtype=np.int64),
-        )
-        return [block]
+        received = np.array([record.received for record in records], dtype=np.int64)
+        return [make_block(self.part, first, b"\n".join([record.line for record in records]), received)]
 
     def note_durable(self, offset: int) -> None:
         self.part.inbox.note_consumed(offset)

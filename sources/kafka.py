@@ -19,6 +19,7 @@ from config import SourceRules
 from events.raw import RawBlock
 from sources.kafka_messages import VALUE_ONLY, Wanted, write_lines
 from sources.kafka_topics import connect, explain, find_start
+from sources.live import make_block
 
 MOST_MESSAGES, FEWEST_MESSAGES = 50_000, 2_000  # of one fetch
 ALL_MESSAGES = 160_000  # of one fetch of all partitions
@@ -104,16 +105,7 @@ class KafkaFeed:
         times = np.array([message.timestamp()[1] for message in messages], dtype=np.int64) * 1000
         if (times <= 0).any():
             times[times <= 0] = to_us(self.part.clock())
-        return RawBlock(
-            "ndjson",
-            self.part.source,
-            self.part.name,
-            first,
-            write_lines(messages, self.part.wanted),
-            limit=self.part.limit,
-            lines=len(messages),
-            received=times,
-        )
+        return make_block(self.part, first, write_lines(messages, self.part.wanted), times)
 
     def note_durable(self, offset: int) -> None:
         place = TopicPartition(self.part.topic, self.part.number, offset)

@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from clock import Clock, read_stopwatch
@@ -63,6 +65,10 @@ class LivePart(Protocol):
 
     @property
     def rules(self) -> SourceRules: ...
+
+    @property
+    def limit(self) -> int:
+        """The largest size of a record."""
 
     def open(self, offset: int | None) -> Feed:
         """Open at an offset, or, with none, where the source's rules say that reading begins; raises JourneyError."""
@@ -214,6 +220,20 @@ class LiveSource(FixedPartitionedSource[LaneItem, bytes]):
     def build_part(self, _step_id: str, for_part: str, resume_state: bytes | None) -> LivePartition:
         offset = None if resume_state is None else int(json.loads(resume_state)["offset"])
         return LivePartition(self, self.parts[for_part], offset)
+
+
+def make_block(part: LivePart, first: int, payload: bytes, received: npt.NDArray[np.int64]) -> RawBlock:
+    """Make a block of a partition's records, one a line, from an offset on; `received`: when each came (microseconds)."""
+    return RawBlock(
+        "ndjson",
+        part.source,
+        part.name,
+        first,
+        payload,
+        limit=part.limit,
+        lines=received.size,
+        received=received,
+    )
 
 
 def to_file_name(name: str) -> str:

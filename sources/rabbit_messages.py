@@ -11,12 +11,11 @@ from typing import Any
 import pika
 
 from clock import Clock
-from config import DAY, HOUR
+from config import DAY, HOUR, SECOND
 from events.envelopes import holds_cloudevent, wrap_binary
 from sources.live import flatten
 from sources.rabbit import Delivery
 
-SECOND_US = 1_000_000
 OLD, AHEAD = 7 * DAY, HOUR  # beyond, a message's timestamp is no time at which it was sent
 COUNTED = {"x-delivery-count", "x-acquired-count"}  # headers that RabbitMQ changes with every delivery
 OWN = {*COUNTED, "x-stream-offset"}
@@ -69,9 +68,9 @@ def _write_text(value: Any) -> str:
 def find_sent(properties: pika.BasicProperties, now: int) -> int:
     """Return a message's timestamp (microseconds) where it can be the time at which it was sent, else now."""
     sent = properties.timestamp
-    if not isinstance(sent, int) or not now - OLD <= sent * SECOND_US <= now + AHEAD:
+    if not isinstance(sent, int) or not now - OLD <= sent * SECOND <= now + AHEAD:
         return now
-    return sent * SECOND_US
+    return sent * SECOND
 
 
 def digest(delivery: Delivery) -> str:

@@ -18,6 +18,7 @@ from clock import read_moment, read_stopwatch, to_us
 from config import SourceRules
 from errors import InputError
 from events.raw import RawBlock
+from sources.live import make_block
 from sources.rabbit import Delivery, RabbitConsumer
 from sources.rabbit_messages import Reading, find_sent, make_line
 
@@ -120,16 +121,9 @@ class StreamFeed:
 
     def _make_block(self, deliveries: list[Delivery], first: int) -> RawBlock:
         now = to_us(self.part.reading.clock())
-        return RawBlock(
-            "ndjson",
-            self.part.source,
-            self.part.name,
-            first,
-            b"\n".join([make_line(one, self.part.reading) for one in deliveries]),
-            limit=self.part.limit,
-            lines=len(deliveries),
-            received=np.array([find_sent(one.properties, now) for one in deliveries], dtype=np.int64),
-        )
+        lines = [make_line(one, self.part.reading) for one in deliveries]
+        received = np.array([find_sent(one.properties, now) for one in deliveries], dtype=np.int64)
+        return make_block(self.part, first, b"\n".join(lines), received)
 
     def note_durable(self, offset: int) -> None:
         """Nothing to tell: RabbitMQ keeps a stream's messages whoever has read them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from disk import put_in_place
 from sources import archive, inbox
 from sources.live import BLANK
 
@@ -83,6 +83,4 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file anew, so that a crash leaves the old one or the new one."""
     beside = path.with_name(path.name + archive.UNFINISHED)
     write(beside)
-    archive.sync(beside)
-    os.replace(beside, path)
-    archive.sync(path.parent)
+    put_in_place(beside, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,7 +14,7 @@ from clock import Clock
 from config import SourceRules
 from errors import ConfigError
 from events.envelopes import wrap_binary
-from sources.http_calls import Refused, find_key, is_key
+from sources.http_calls import Refused, find_key, is_key, is_welcome, read_aside
 from sources.http_receiver import HttpReceiver, Intake
 from sources.inbox import Inbox, Received
 from sources.json_parts import Part, cut_value, cut_values, read_text
@@ -25,7 +24,6 @@ KEY_NAMES = ("code", "key")
 KEY_HEADER = "aeg-sas-key"
 IDENTITY = (("id",), ("source", "topic"), ("time", "eventTime"), ("type", "eventType"), ("subject",))
 OWN_SCHEMA, CLOUD_SCHEMA = "eventgrid", "cloudevents"
-LARGE = 64 << 10  # a larger body is read beside the event loop
 
 
 def make_webhook(rules: SourceRules, inbox: Inbox, clock: Clock) -> HttpReceiver:
@@ -62,7 +60,7 @@ def agree(rules: SourceRules, request: Request) -> Response:
     if not origin:
         raise Refused(400, "there is no WebHook-Request-Origin")
     check_schema(rules, CLOUD_SCHEMA)
-    if rules.origins and "*" not in rules.origins and origin not in rules.origins:
+    if not is_welcome(origin, rules.origins):
         raise Refused(403, f"deliveries of {origin} are not wanted")
     headers = {"Allow": "POST, OPTIONS", "WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": "*"}
     return Response(status_code=200, headers=headers)
@@ -84,11 +82,7 @@ async def take_delivery(intake: Intake, request: Request) -> Response:
             if kind == "subscriptionvalidation":
                 return validate(intake.rules, body)
             if kind != "subscriptiondeletion":
-                headers = dict(request.headers)
-                large = len(body) > LARGE
-                args = (headers, body, received)
-                records = await run_in_threadpool(read_events, *args) if large else read_events(*args)
-                await intake.commit(records)
+                await intake.commit(await read_aside(read_events, body, dict(request.headers), received))
         except ValueError as problem:
             raise Refused(400, f"the body can't be read as events in JSON: {problem}") from None
     return JSONResponse({"success": True})
@@ -104,7 +98,7 @@ def validate(rules: SourceRules, body: bytes) -> Response:
     raise Refused(400, "there is no validationCode in it")
 
 
-def read_events(headers: dict[str, str], body: bytes, received: int) -> list[Received]:
+def read_events(body: bytes, headers: dict[str, str], received: int) -> list[Received]:
     """Read the events of a body; what is no object is a record all the same, a dead letter. Raises ValueError."""
     if "ce-id" in headers or "ce-specversion" in headers:
         body = wrap_binary(headers, body)

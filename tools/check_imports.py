@@ -2,7 +2,7 @@
 
     python tools/check_imports.py [ROOT]
 
-    core (errors, config, clock, serving)  <-  events  <-  sources, operators, sinks  <-  flows
+    core (errors, config, clock, disk, serving)  <-  events  <-  sources, operators, sinks  <-  flows
     maps: core, events, and of the sinks only what reads; nobody imports flows.
 
 - sources, operators and sinks don't import one another.
@@ -22,11 +22,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-CORE = {"errors", "config", "clock", "serving"}
+CORE = {"errors", "config", "clock", "disk", "serving"}
 LAYERS = {
     "errors": set[str](),
     "config": {"errors"},
     "clock": {"errors"},
+    "disk": set[str](),
     "serving": {"errors", "config"},
     "events": CORE,
     "sources": CORE | {"events"},
